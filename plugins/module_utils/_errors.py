@@ -1,0 +1,123 @@
+# Copyright (c) the hallmark.signing authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The one exception family of the collection, and the stable reason codes.
+
+Every error names the object, what was attempted, why it failed and what to do next; modules turn it
+into one entry of C(reasons). The meaning of each code stands in C(docs/reason_codes.md).
+"""
+
+from __future__ import annotations
+
+import typing as t
+from dataclasses import dataclass
+
+ReasonCode = t.Literal[
+    "annotation_mismatch",
+    "build_failed",
+    "bundle_hides_sig",
+    "certificate_untrusted",
+    "destination_occupied",
+    "destination_unsafe",
+    "digest_mismatch",
+    "engine_unavailable",
+    "input_invalid",
+    "key_denied",
+    "key_mismatch",
+    "key_unknown",
+    "library_missing",
+    "limit_exceeded",
+    "limited_readers",
+    "local_base",
+    "malformed",
+    "mode_too_open",
+    "no_signatures",
+    "not_found",
+    "parent_unsafe",
+    "passphrase_invalid",
+    "reference_mismatch",
+    "registry_error",
+    "signature_invalid",
+    "threshold_not_met",
+    "tls_key",
+    "type_mismatch",
+    "unauthorized",
+    "unsupported_algorithm",
+    "write_failed",
+    "write_lost",
+]
+
+
+@dataclass(frozen=True)
+class Reason:
+    """Why something failed, or what to be warned of: one entry of C(reasons) or C(warnings).
+
+    C(signature) is the digest of the signature meant, where one is.
+    """
+
+    code: ReasonCode
+    message: str
+    object: str
+    signature: str | None = None
+
+    def as_dict(self) -> dict[str, str | None]:
+        """Return the shape of the module contract: code, message, object, signature."""
+        return {"code": self.code, "message": self.message, "object": self.object, "signature": self.signature}
+
+
+class HallmarkError(Exception):
+    """An expected failure: C(attempt) on C(object) failed because of C(cause); C(advice) says what to do.
+
+    C(attempt) completes the words "could not". No argument may hold private material: the text is shown.
+    """
+
+    def __init__(
+        self,
+        *,
+        code: ReasonCode,
+        object: str,
+        attempt: str,
+        cause: str,
+        advice: str,
+        signature: str | None = None,
+    ) -> None:
+        self.code: ReasonCode = code
+        self.object = object
+        self.attempt = attempt
+        self.cause = cause
+        self.advice = advice
+        self.signature = signature
+        super().__init__(f"{object}: could not {attempt}: {cause}. {advice}")
+
+    def as_reason(self) -> Reason:
+        """Return the same as a reason, for results."""
+        return Reason(self.code, str(self), self.object, self.signature)
+
+
+class KeyFileError(HallmarkError):
+    """A key or certificate file cannot be read, is of the wrong kind or does not belong here."""
+
+
+class CustodyError(HallmarkError):
+    """A private file cannot be written, kept or removed safely."""
+
+
+class RegistryError(HallmarkError):
+    """A registry cannot be reached, refuses, or answers with something that cannot be trusted."""
+
+
+class FormatError(HallmarkError):
+    """A reference, manifest, payload, statement or bundle is not what its specification says."""
+
+
+class VerificationError(HallmarkError):
+    """One signature does not count; the code says which check it failed."""
+
+
+class BuildError(HallmarkError):
+    """The container engine is absent, or a build or push failed."""
+
+
+class LibraryError(HallmarkError):
+    """A third-party Python library is missing or older than its floor."""

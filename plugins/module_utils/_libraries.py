@@ -1,0 +1,68 @@
+# Copyright (c) the hallmark.signing authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The one guard for third-party imports.
+
+Modules must be importable without any third-party package (ansible-test's import test does so), so every
+file imports such names inside C(with optional():) and every module calls C(require()) before using them.
+"""
+
+from __future__ import annotations
+
+import importlib
+import typing as t
+from contextlib import contextmanager, suppress
+
+from ._errors import LibraryError
+
+# The lowest versions that are tested. _keys and _custody work with Debian 12's own cryptography, so that a
+# Certbot host needs nothing installed; keep in step with doc_fragments and meta/ee-requirements.txt.
+FLOORS: dict[str, str] = {"cryptography": "42", "urllib3": "2", "docker": "7.1", "nacl": "1.5"}
+KEYS_CRYPTOGRAPHY_FLOOR = "38"
+_PACKAGES = {"nacl": "PyNaCl"}
+
+
+@contextmanager
+def optional() -> t.Iterator[None]:
+    """Let the imports inside fail quietly; C(require()) reports them when the library is really needed."""
+    with suppress(ImportError):
+        yield
+
+
+def require(library: str, *, floor: str | None = None) -> None:
+    """Check that the importable C(library) is there in C(floor) (default: its entry in C(FLOORS)) or newer.
+
+    Raises LibraryError (code library_missing) that names the version and the file found.
+    """
+    wanted = floor or FLOORS[library]
+    package = _PACKAGES.get(library, library)
+    advice = f"Install {package} >= {wanted} for the interpreter of this task; role hallmark.signing.signer does it"
+    try:
+        # A literal name would do for one library; the guard serves all four.
+        found = importlib.import_module(library)
+    except ImportError as exc:
+        raise LibraryError(
+            code="library_missing", object=package, attempt="import it", cause=f"{exc}", advice=f"{advice}."
+        ) from exc
+    version = str(getattr(found, "__version__", "0"))
+    if _as_tuple(version) < _as_tuple(wanted):
+        raise LibraryError(
+            code="library_missing",
+            object=package,
+            attempt="use it",
+            cause=f"version {version} in {getattr(found, '__file__', 'an unknown place')} is older than {wanted}",
+            advice=f"{advice}.",
+        )
+
+
+def _as_tuple(version: str) -> tuple[int, ...]:
+    numbers: list[int] = []
+    for part in version.split("."):
+        digits = "".join(ch for ch in part if ch.isdigit())
+        if not part.isdigit():
+            if digits and part[0].isdigit():
+                numbers.append(int(digits))
+            break
+        numbers.append(int(part))
+    return tuple(numbers)

@@ -1,0 +1,104 @@
+# Copyright (c) the hallmark.signing authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Answering a registry's challenge: Basic (RFC 7617), or a bearer token from its token service.
+
+Source: distribution specification "Token Authentication"; challenges by RFC 9110 section 11.6.1.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+import typing as t
+from dataclasses import dataclass, field
+from urllib.parse import urlencode, urlsplit
+
+from .. import _strict_json
+from .._errors import FormatError, RegistryError
+from .credentials import Credentials
+
+_PARAMETER = re.compile(r'([a-zA-Z_]+)\s*=\s*"([^"]*)"')
+_DEFAULT_LIFETIME = 60
+_CLOCK_MARGIN = 10
+
+
+@dataclass(frozen=True)
+class Challenge:
+    """What a WWW-Authenticate header asks for: scheme C(basic) or C(bearer), with realm and service."""
+
+    scheme: t.Literal["basic", "bearer"]
+    realm: str
+    service: str
+
+    def token_url(self, scope: str) -> str:
+        """Return the URL that gives a token for C(scope), such as C(repository:app:pull)."""
+        query = [("service", self.service)] if self.service else []
+        joiner = "&" if urlsplit(self.realm).query else "?"
+        return f"{self.realm}{joiner}{urlencode([*query, ('scope', scope)])}"
+
+
+@dataclass(frozen=True)
+class Token:
+    """A bearer token and the monotonic time (seconds) from which it is not used any more."""
+
+    value: str = field(repr=False)
+    stale_at: float
+
+    @property
+    def is_fresh(self) -> bool:
+        """Whether the token may still be sent."""
+        return time.monotonic() < self.stale_at
+
+
+def read_challenge(header: str, *, secure: bool, where: str) -> Challenge:
+    """Parse a WWW-Authenticate header; C(secure) says that the registry itself was reached by HTTPS.
+
+    Raises RegistryError (unauthorized): an unknown scheme, or a token service on plain HTTP for a registry
+    on HTTPS, to which a password would be sent in clear.
+    """
+    scheme = header.partition(" ")[0].lower()
+    parameters = {name.lower(): value for name, value in _PARAMETER.findall(header)}
+    if scheme == "basic":
+        return Challenge("basic", parameters.get("realm", ""), "")
+    realm = parameters.get("realm", "")
+    if scheme != "bearer" or urlsplit(realm).scheme not in ("https", "http"):
+        raise _refused(where, "it asks for an authentication that is neither Basic nor Bearer")
+    if secure and urlsplit(realm).scheme != "https":
+        raise _refused(where, "its token service is on plain HTTP while the registry is on HTTPS")
+    return Challenge("bearer", realm, parameters.get("service", ""))
+
+
+def read_token(body: bytes, *, where: str) -> Token:
+    """Parse the answer of a token service. Raises RegistryError (unauthorized)."""
+    try:
+        answer = _strict_json.loads(body, what="token", where=where)
+        value = answer.string("token", "") or answer.string("access_token", "")
+        seconds = answer.integer("expires_in", _DEFAULT_LIFETIME)
+    except FormatError as exc:
+        # The answer holds a credential: say what is wrong with it, never quote it.
+        raise _refused(where, "its token service answered with something else than a token") from exc
+    if not value or not value.isprintable():
+        raise _refused(where, "its token service gave no token")
+    return Token(value, time.monotonic() + max(seconds, _DEFAULT_LIFETIME) - _CLOCK_MARGIN)
+
+
+def no_credentials(credentials: Credentials | None, *, names_helpers: bool, where: str) -> RegistryError:
+    """Return the error for a registry that refuses us, saying which credentials were used, if any."""
+    if credentials is not None:
+        return _refused(
+            where, f"it refuses user {credentials.username!r} (credentials from {credentials.source})",
+        )
+    if names_helpers:
+        return _refused(
+            where, "it wants a login, and the docker configuration names a credential helper, which is not asked"
+        )
+    return _refused(where, "it wants a login, and no credentials are known for it")
+
+
+def _refused(where: str, cause: str) -> RegistryError:
+    return RegistryError(
+        code="unauthorized", object=where, attempt="log in to the registry", cause=cause,
+        advice="Give registries[].username and password, or a registry_auth_file with an entry for this host.",
+    )

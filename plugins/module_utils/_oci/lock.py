@@ -1,0 +1,48 @@
+# Copyright (c) the hallmark.signing authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""One writer at a time among the processes of one user on this host."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import stat
+import tempfile
+import typing as t
+from contextlib import contextmanager, suppress
+
+from .._errors import RegistryError
+
+
+@contextmanager
+def writer(name: str) -> t.Iterator[None]:
+    """Hold the lock for C(name), such as HOST/REPO@DIGEST, while the block runs; others wait.
+
+    The lock files lie in a folder of this user only and stay there, empty: removing them would race.
+    Raises RegistryError (destination_unsafe) if that folder belongs to somebody else.
+    """
+    folder = _folder()
+    path = os.path.join(folder, hashlib.sha256(name.encode("utf-8")).hexdigest()[:32])
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(fd)
+
+
+def _folder() -> str:
+    folder = os.path.join(tempfile.gettempdir(), f"hallmark-signing-locks-{os.geteuid()}")
+    with suppress(FileExistsError):
+        os.mkdir(folder, 0o700)
+    status = os.lstat(folder)
+    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid() or status.st_mode & 0o022:
+        raise RegistryError(
+            code="destination_unsafe", object=folder, attempt="lock the signatures of an image",
+            cause="the folder for lock files is not a private folder of this user",
+            advice="Remove it, after finding out who made it.",
+        )
+    return folder

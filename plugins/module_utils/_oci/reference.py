@@ -1,0 +1,146 @@
+# Copyright (c) the hallmark.signing authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Image references by the grammar of the distribution project (C(reference/reference.go), v3).
+
+Docker Hub's short names are normalised here and nowhere else.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from dataclasses import dataclass, replace
+
+from .._errors import FormatError
+from .digest import is_digest
+
+HUB = "docker.io"
+_HUB_ALIASES = (HUB, "index.docker.io", "registry-1.docker.io")
+_HUB_API = "registry-1.docker.io"
+_HUB_COSIGN = "index.docker.io"
+
+_LABEL = r"(?:[a-zA-Z0-9]|[a-zA-Z0-9][a-zA-Z0-9-]*[a-zA-Z0-9])"
+_HOST = re.compile(rf"(?:{_LABEL}(?:\.{_LABEL})*|\[[0-9a-fA-F:.]+\])(?::[0-9]{{1,5}})?")
+_COMPONENT = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
+_REPOSITORY = re.compile(rf"{_COMPONENT}(?:/{_COMPONENT})*")
+_TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
+_HEX_ID = re.compile(r"[0-9a-f]{64}")
+_MAX_NAME = 255
+
+
+@dataclass(frozen=True)
+class Reference:
+    """Where an image is: registry host (with port), repository, and tag or digest or both."""
+
+    host: str
+    repository: str
+    tag: str | None = None
+    digest: str | None = None
+
+    @property
+    def name(self) -> str:
+        """HOST/REPOSITORY, without tag and digest."""
+        return f"{self.host}/{self.repository}"
+
+    @property
+    def signed_name(self) -> str:
+        """The name as cosign writes it into signatures: Docker Hub is C(index.docker.io) there."""
+        return f"{_HUB_COSIGN if self.host == HUB else self.host}/{self.repository}"
+
+    @property
+    def api_host(self) -> str:
+        """The host that serves the registry API."""
+        return _HUB_API if self.host == HUB else self.host
+
+    @property
+    def target(self) -> str:
+        """What to ask the registry for: the digest if there is one, else the tag."""
+        return self.digest or self.tag or "latest"
+
+    def at(self, digest: str) -> Reference:
+        """Return the same repository at a digest, without a tag."""
+        return replace(self, tag=None, digest=digest)
+
+    def tagged(self, tag: str) -> Reference:
+        """Return the same repository at a tag, without a digest."""
+        return replace(self, tag=tag, digest=None)
+
+    def __str__(self) -> str:
+        tag = f":{self.tag}" if self.tag else ""
+        return f"{self.name}{tag}" + (f"@{self.digest}" if self.digest else "")
+
+
+def parse(text: str) -> Reference:
+    """Parse C([HOST[:PORT]/]REPOSITORY[:TAG][@DIGEST]); without tag and digest the tag is C(latest).
+
+    Raises FormatError (malformed) that names the part.
+    """
+    rest, at, digest = text.partition("@")
+    if at and not is_digest(digest):
+        raise _malformed(text, f"{digest[:150]!r} is not a digest (sha256: and 64 lower-case hexadecimal characters)")
+    name, tag = _split_tag(rest)
+    if tag is not None and not _TAG.fullmatch(tag):
+        raise _malformed(text, f"{tag[:150]!r} is not a tag (at most 128 of letters, digits, '_', '.', '-')")
+    reference = parse_name(name, whole=text)
+    return replace(reference, tag=tag if tag or digest else "latest", digest=digest or None)
+
+
+def parse_name(name: str, *, whole: str | None = None) -> Reference:
+    """Parse C([HOST[:PORT]/]REPOSITORY), which has neither tag nor digest. Raises FormatError (malformed)."""
+    text = name if whole is None else whole
+    host, slash, repository = name.partition("/")
+    if not slash or not _looks_like_host(host):
+        host, repository = HUB, name
+    elif not _is_host(host):
+        raise _malformed(text, f"{host[:150]!r} is not a registry host")
+    if host in _HUB_ALIASES:
+        host = HUB
+        repository = repository if "/" in repository else f"library/{repository}"
+    if not _REPOSITORY.fullmatch(repository) or len(f"{host}/{repository}") > _MAX_NAME:
+        raise _malformed(
+            text, f"{repository[:150]!r} is not a repository (lower-case letters, digits, separators; at most 255 long)"
+        )
+    if _HEX_ID.fullmatch(name):
+        raise _malformed(text, "64 hexadecimal characters are an image id, not a repository")
+    return Reference(host, repository)
+
+
+def same_name(one: str, other: str) -> bool:
+    """Say whether two texts name the same repository; tags and digests in them do not count."""
+    try:
+        return parse(one).name == parse(other).name
+    except FormatError:
+        return False
+
+
+def _split_tag(rest: str) -> tuple[str, str | None]:
+    # A colon before the last slash belongs to the port.
+    head, colon, tag = rest.rpartition(":")
+    if not colon or "/" in tag or tag.endswith("]"):
+        return rest, None
+    return head, tag
+
+
+def _looks_like_host(component: str) -> bool:
+    return "." in component or ":" in component or component == "localhost" or component != component.lower()
+
+
+def _is_host(host: str) -> bool:
+    if not _HOST.fullmatch(host):
+        return False
+    bare, _bracket, port = host.partition("]") if host.startswith("[") else host.partition(":")
+    if port.lstrip(":") and not 0 < int(port.lstrip(":")) < 65536:
+        return False
+    try:
+        return not host.startswith("[") or bool(ipaddress.IPv6Address(bare[1:]))
+    except ValueError:
+        return False
+
+
+def _malformed(text: str, cause: str) -> FormatError:
+    return FormatError(
+        code="malformed", object=text[:300], attempt="read it as an image reference", cause=cause,
+        advice="Write HOST/REPOSITORY[:TAG][@DIGEST].",
+    )

@@ -1,0 +1,171 @@
+# Copyright (c) the hallmark.signing authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What refers to an image: the referrers API, and the fallback tag of registries without it.
+
+Source: OCI distribution specification 1.1, "Listing Referrers" and "Referrers Tag Schema".
+"""
+
+from __future__ import annotations
+
+import random
+import time
+import typing as t
+
+from .._errors import FormatError, RegistryError
+from . import lock
+from . import manifest as manifests
+from .digest import digest_of
+from .manifest import Descriptor, Manifest
+from .reference import Reference
+from .registry import MAX_MANIFEST, Registries, next_page, pull_scope, referrers_path
+from .transport import Request, error_code
+
+MAX_REFERRERS = 1000
+_MAX_PAGES = 100
+_NO_API = (400, 404, 405, 406)
+_WRITE_ATTEMPTS = 8
+
+
+def fallback_tag(digest: str) -> str:
+    """Return the tag that lists the referrers of C(digest) where the API is missing: C(sha256-HEX)."""
+    return digest.replace(":", "-")
+
+
+def find(registries: Registries, image: Reference, digest: str) -> tuple[Descriptor, ...]:
+    """Return the descriptors of all manifests whose subject is C(digest), in the registry's order.
+
+    Their types and annotations are hints of whoever wrote the list: look into the manifests. Raises
+    RegistryError, and FormatError for a list that cannot be parsed.
+    """
+    if registries.has_referrers_api.get(image.host) is not False:
+        listed = _ask_api(registries, image, digest)
+        if listed is not None:
+            return listed
+    index = _fallback_index(registries, image, digest)
+    return _bounded(index.children if index else (), image)
+
+
+def attach(registries: Registries, image: Reference, subject: Descriptor, raw: bytes) -> Descriptor:
+    """Store the manifest C(raw), which names C(subject), so that it is listed; return its descriptor.
+
+    Raises RegistryError; write_lost when concurrent writers kept removing the entry from the fallback tag.
+    """
+    stored = manifests.parse(raw, content_type=manifests.OCI_MANIFEST, where=image.name)
+    response = registries.put_manifest(image.at(stored.digest), raw)
+    entry = Descriptor(
+        manifests.OCI_MANIFEST, stored.digest, len(raw), stored.artifact_type, dict(stored.annotations)
+    )
+    if response.headers.get("oci-subject") == subject.digest:
+        registries.has_referrers_api[image.host] = True
+    elif not _api_exists(registries, image, subject.digest):
+        _update_fallback(registries, image, subject.digest, add=entry, remove=frozenset())
+    return entry
+
+
+def detach(registries: Registries, image: Reference, subject: str, digests: t.Collection[str]) -> None:
+    """Remove the manifests C(digests) from the referrers of C(subject), in either kind of registry.
+
+    Raises RegistryError, also where a registry with the API does not allow deletion.
+    """
+    native = _api_exists(registries, image, subject)
+    if not native:
+        _update_fallback(registries, image, subject, add=None, remove=frozenset(digests))
+    for digest in digests:
+        if not registries.delete_manifest(image.at(digest)) and native:
+            raise RegistryError(
+                code="registry_error", object=f"{image.name}@{digest}", attempt="remove the bundle",
+                cause="the registry does not allow deletion", advice="Allow it, or remove the bundle there.",
+            )
+
+
+def _ask_api(registries: Registries, image: Reference, digest: str) -> tuple[Descriptor, ...] | None:
+    location: str | None = referrers_path(image, digest)
+    found: list[Descriptor] = []
+    for _page in range(_MAX_PAGES):
+        response = registries.send(image, Request(
+            "GET", t.cast(str, location), pull_scope(image), f"list the referrers of {image.name}@{digest}",
+            headers={"Accept": manifests.OCI_INDEX}, limit=MAX_MANIFEST, accepted=(200, *_NO_API),
+        ))
+        if response.status in _NO_API:
+            # A registry that has the API but not yet the repository also answers 404.
+            if error_code(response) != "NAME_UNKNOWN":
+                registries.has_referrers_api[image.host] = False
+            return None
+        registries.has_referrers_api[image.host] = True
+        page = manifests.parse(response.body, content_type=manifests.OCI_INDEX, where=f"{image.name}@{digest}")
+        found.extend(page.children)
+        location = next_page(response, t.cast(str, location))
+        if location is None:
+            break
+        _bounded(tuple(found), image)
+    return _bounded(tuple(found), image)
+
+
+def _api_exists(registries: Registries, image: Reference, digest: str) -> bool:
+    if image.host not in registries.has_referrers_api:
+        _ask_api(registries, image, digest)
+    return registries.has_referrers_api.get(image.host, False)
+
+
+def _fallback_index(registries: Registries, image: Reference, digest: str) -> Manifest | None:
+    """Return the index behind the fallback tag; None where the tag is missing or is something else.
+
+    C(cosign copy) leaves a tag of this very name that points to the image itself.
+    """
+    try:
+        found = registries.find_manifest(image.tagged(fallback_tag(digest)))
+    except FormatError as exc:
+        if exc.code == "malformed":
+            return None
+        raise
+    return found if found is not None and found.is_index else None
+
+
+def _update_fallback(
+    registries: Registries, image: Reference, subject: str, *, add: Descriptor | None, remove: frozenset[str]
+) -> None:
+    """Change the list behind the fallback tag and read it back until the change is seen.
+
+    The tag has no conditional write: another host may overwrite it between our read and our write.
+    """
+    tag = image.tagged(fallback_tag(subject))
+    with lock.writer(f"{image.name}@{subject}"):
+        for attempt in range(_WRITE_ATTEMPTS):
+            index = _fallback_index(registries, image, subject)
+            entries = index.children if index else ()
+            listed = {entry.digest for entry in entries}
+            if (add is None or add.digest in listed) and not remove & listed:
+                return
+            kept = [entry for entry in entries if entry.digest not in remove]
+            if add is not None and add.digest not in listed:
+                kept.append(add)
+            kept.sort(key=lambda entry: entry.digest)
+            registries.put_manifest(tag, manifests.encode_index(kept), media_type=manifests.OCI_INDEX)
+            if attempt:
+                time.sleep(random.uniform(0.0, 0.05 * 2**attempt))
+    raise write_lost(str(tag))
+
+
+def write_lost(where: str) -> RegistryError:
+    """Return the error for a change that concurrent writers kept undoing."""
+    return RegistryError(
+        code="write_lost", object=where, attempt="keep the change",
+        cause="other writers overwrote it each time", advice="Run again when they are done.",
+    )
+
+
+def _bounded(found: tuple[Descriptor, ...], image: Reference) -> tuple[Descriptor, ...]:
+    if len(found) > MAX_REFERRERS:
+        raise RegistryError(
+            code="limit_exceeded", object=image.name, attempt="list the referrers",
+            cause=f"there are more than {MAX_REFERRERS}", advice="Remove the superfluous ones.",
+        )
+    return found
+
+
+def empty_config() -> Descriptor:
+    """Return the descriptor of the empty config blob as cosign writes it, before its artifactType."""
+    return Descriptor(manifests.OCI_EMPTY, digest_of(manifests.EMPTY_OBJECT), len(manifests.EMPTY_OBJECT))
+

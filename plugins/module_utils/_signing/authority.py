@@ -1,0 +1,101 @@
+# Copyright (c) the hallmark.signing authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What a verifier accepts: authorities, how many of them, and what else it demands."""
+
+from __future__ import annotations
+
+import typing as t
+from dataclasses import dataclass, field
+
+from .._errors import VerificationError
+from .._keys import algorithms
+from .._keys.pem import PublicKey
+
+Format = t.Literal["sig", "bundle"]
+FORMATS: tuple[Format, ...] = ("sig", "bundle")
+ReferenceCheck = t.Literal["warn", "ignore", "repository"]
+
+
+@dataclass(frozen=True)
+class Authority:
+    """One thing that may sign: a public key under a name."""
+
+    name: str
+    public: PublicKey
+
+
+@dataclass(frozen=True)
+class Demand:
+    """All that one verification asks for. Made by C(demand()), which refuses what could be vacuously true."""
+
+    authorities: tuple[Authority, ...]
+    threshold: int = 1
+    formats: tuple[Format, ...] = FORMATS
+    annotations: t.Mapping[str, str] = field(default_factory=dict)
+    denied_key_ids: frozenset[str] = frozenset()
+    docker_reference_check: ReferenceCheck = "warn"
+    recursive: bool = False
+
+    def is_denied(self, authority: Authority) -> bool:
+        """Say whether signatures of this authority never count."""
+        return authority.public.key_id in self.denied_key_ids
+
+    @property
+    def denied_authorities(self) -> tuple[Authority, ...]:
+        """The authorities that are named in trust and denied all the same: the denial wins."""
+        return tuple(authority for authority in self.authorities if self.is_denied(authority))
+
+    @property
+    def is_satisfiable(self) -> bool:
+        """Whether enough authorities remain after the denials."""
+        return len(self.authorities) - len(self.denied_authorities) >= self.threshold
+
+
+def demand(
+    authorities: t.Sequence[Authority],
+    *,
+    threshold: int = 1,
+    formats: t.Sequence[Format] = FORMATS,
+    annotations: t.Mapping[str, str] | None = None,
+    denied_key_ids: t.Collection[str] = (),
+    docker_reference_check: ReferenceCheck = "warn",
+    recursive: bool = False,
+) -> Demand:
+    """Return a checked demand.
+
+    Raises VerificationError (input_invalid): no authority, two of one name, one key under two names (it would
+    count twice), a threshold below 1 or above the number of authorities, no format; and KeyFileError
+    (unsupported_algorithm).
+    """
+    names = [authority.name for authority in authorities]
+    keys = {authority.public.key_id for authority in authorities}
+    if not authorities:
+        raise _invalid("trust", "it names no authority", "Name at least one public key.")
+    if len(set(names)) != len(names) or len(keys) != len(names):
+        raise _invalid("trust", "a name or a key occurs twice", "Give each key once, under a name of its own.")
+    if not 1 <= threshold <= len(authorities):
+        raise _invalid(
+            "threshold", f"{threshold} is not between 1 and the number of authorities, {len(authorities)}",
+            "Lower it, or name more authorities.",
+        )
+    if not formats:
+        raise _invalid("formats", "it is empty", "Name sig, bundle or both.")
+    for authority in authorities:
+        algorithms.require_signing(authority.public.algorithm, where=f"authority {authority.name}")
+    return Demand(
+        authorities=tuple(authorities),
+        threshold=threshold,
+        formats=tuple(dict.fromkeys(formats)),
+        annotations=dict(annotations or {}),
+        denied_key_ids=frozenset(denied_key_ids),
+        docker_reference_check=docker_reference_check,
+        recursive=recursive,
+    )
+
+
+def _invalid(where: str, cause: str, advice: str) -> VerificationError:
+    return VerificationError(
+        code="input_invalid", object=where, attempt="verify anything", cause=cause, advice=advice
+    )

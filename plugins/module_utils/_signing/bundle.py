@@ -1,0 +1,84 @@
+# Copyright (c) the hallmark.signing authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Sigstore bundles v0.3 with a DSSE envelope, as cosign 3 attaches them to images.
+
+Source: sigstore protobuf-specs C(sigstore_bundle.proto), JSON form; media types of the bundle specification.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from .. import _base64, _strict_json
+from . import dsse
+from .statement import PREDICATE_TYPE
+
+MEDIA_TYPE = "application/vnd.dev.sigstore.bundle.v0.3+json"
+_READ_MEDIA_TYPES = (MEDIA_TYPE, "application/vnd.dev.sigstore.bundle+json;version=0.3")
+ANY_MEDIA_TYPE = "application/vnd.dev.sigstore.bundle"
+CONTENT_ANNOTATION = "dev.sigstore.bundle.content"
+PREDICATE_ANNOTATION = "dev.sigstore.bundle.predicateType"
+CREATED_ANNOTATION = "org.opencontainers.image.created"
+MAX_SIZE = 5 * 1024 * 1024
+_MAX_ENTRIES = 32
+_MATERIAL = ("publicKey", "certificate", "x509CertificateChain")
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A bundle: its envelope, and the key id in its hint, which is no proof; None when signed by a certificate."""
+
+    envelope: dsse.Envelope
+    hinted_key_id: str | None
+    has_certificate: bool
+
+
+def encode(envelope: dsse.Envelope, *, key_id: str) -> bytes:
+    """Return the JSON of a bundle signed by a key; the hint is the base64 of the key id's bytes, as cosign's."""
+    return _strict_json.dumps({
+        "mediaType": MEDIA_TYPE,
+        "verificationMaterial": {"publicKey": {"hint": _base64.encode(bytes.fromhex(key_id))}},
+        "dsseEnvelope": dsse.encode(envelope),
+    })
+
+
+def decode(data: bytes, *, where: str) -> Bundle:
+    """Parse a bundle. Raises FormatError (malformed) for every other version, kind or unknown member."""
+    top = _strict_json.loads(data, what="bundle", where=where)
+    top.only("mediaType", "verificationMaterial", "dsseEnvelope", "messageSignature")
+    if top.string("mediaType") not in _READ_MEDIA_TYPES:
+        raise top.error(f"its media type {top.string('mediaType')[:100]!r} is not that of version 0.3")
+    if "dsseEnvelope" not in top.members or "messageSignature" in top.members:
+        raise top.error("it must hold a DSSE envelope and nothing else that is signed")
+    material = top.object("verificationMaterial")
+    material.only(*_MATERIAL, "tlogEntries", "timestampVerificationData")
+    given = [name for name in _MATERIAL if name in material.members]
+    if given not in (["publicKey"], ["certificate"]):
+        raise material.error("it must hold exactly one of publicKey and certificate")
+    if len(material.objects("tlogEntries", [])) > _MAX_ENTRIES:
+        raise material.error(f"it has more than {_MAX_ENTRIES} log entries")
+    return Bundle(
+        envelope=dsse.decode(top.object("dsseEnvelope")),
+        hinted_key_id=_hint(material.object("publicKey", None)),
+        has_certificate=given == ["certificate"],
+    )
+
+
+def manifest_annotations(created: str) -> dict[str, str]:
+    """Return the annotations of the referrer manifest; C(created) is RFC 3339 in UTC. They authenticate nothing."""
+    return {
+        CONTENT_ANNOTATION: "dsse-envelope",
+        PREDICATE_ANNOTATION: PREDICATE_TYPE,
+        CREATED_ANNOTATION: created,
+    }
+
+
+def _hint(public_key: _strict_json.JsonObject) -> str | None:
+    public_key.only("hint")
+    try:
+        return _base64.decode(public_key.string("hint", "")).hex() or None
+    except ValueError:
+        # Any text is legal here; a hint we cannot read is no hint.
+        return None

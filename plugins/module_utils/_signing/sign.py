@@ -1,0 +1,320 @@
+# Copyright (c) the hallmark.signing authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Making signatures present on images, or absent from them: idempotent, and read back after each write."""
+
+from __future__ import annotations
+
+import datetime
+import typing as t
+from dataclasses import dataclass, field
+
+from .._errors import HallmarkError, Reason, RegistryError
+from .._keys import algorithms
+from .._keys.pem import PublicKey
+from .._keys.signers.protocol import Signer
+from .._oci import reference as references
+from .._oci import referrers
+from .._oci.manifest import Descriptor
+from .._oci.reference import Reference
+from .._oci.registry import Registries
+from . import attachment, bundle, dsse, payload, statement
+from .attachment import Candidate
+from .authority import FORMATS, Format
+from .verify import Signature
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What signatures there shall be: by these signers, in these formats, with these annotations."""
+
+    signers: tuple[Signer, ...]
+    formats: tuple[Format, ...] = FORMATS
+    annotations: t.Mapping[str, str] = field(default_factory=dict)
+    recursive: bool = True
+    docker_reference: str | None = None
+    dry_run: bool = False
+
+
+@dataclass(frozen=True)
+class Removal:
+    """What signatures there shall not be: those by C(key_ids), or every one."""
+
+    key_ids: frozenset[str]
+    everything: bool
+    known_keys: tuple[PublicKey, ...] = ()
+    formats: tuple[Format, ...] = FORMATS
+    recursive: bool = True
+    dry_run: bool = False
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What happened to one image: the signatures that are (or were) there, and whether anything changed."""
+
+    image: str
+    reference: str | None = None
+    digest: str | None = None
+    changed: bool = False
+    signatures: tuple[Signature, ...] = ()
+    reasons: tuple[Reason, ...] = ()
+    warnings: tuple[Reason, ...] = ()
+
+    @property
+    def failed(self) -> bool:
+        """Whether the image was not brought into the wanted state."""
+        return bool(self.reasons)
+
+    def as_dict(self) -> dict[str, t.Any]:
+        """Return the shape of the module contract."""
+        return {
+            "image": self.image, "reference": self.reference, "digest": self.digest, "changed": self.changed,
+            "failed": self.failed,
+            "reasons": [reason.as_dict() for reason in self.reasons],
+            "warnings": [reason.as_dict() for reason in self.warnings],
+            "signatures": [signature.as_dict() for signature in self.signatures],
+        }
+
+
+class _Work:
+    """One image under way: what was done so far survives an error in the middle."""
+
+    def __init__(self, registries: Registries, image: str) -> None:
+        self.registries = registries
+        self.image = image
+        self.resolved: Reference | None = None
+        self.signatures: list[Signature] = []
+        self.warnings: list[Reason] = []
+        self.changed = False
+
+    def outcome(self, error: HallmarkError | None = None) -> Outcome:
+        return Outcome(
+            image=self.image,
+            reference=str(self.resolved) if self.resolved else None,
+            digest=self.resolved.digest if self.resolved else None,
+            changed=self.changed,
+            signatures=tuple(self.signatures),
+            reasons=(error.as_reason(),) if error else (),
+            warnings=tuple(self.warnings),
+        )
+
+    def subjects(self, recursive: bool) -> tuple[Reference, list[Descriptor]]:
+        """Resolve the image once; return it at its digest, and the manifests that are meant."""
+        asked = references.parse(self.image)
+        manifest = self.registries.manifest(asked)
+        self.resolved = asked.at(manifest.digest)
+        below = self.registries.descendants(asked, manifest) if recursive else ()
+        return self.resolved, [manifest.descriptor(), *below]
+
+    def candidates(self, image: Reference, digest: str, format: Format) -> list[Candidate]:
+        """Return the signatures that are there and can be read; unreadable ones are left alone.
+
+        Raises RegistryError where the registry, not the signature, is to blame: signing on could double one.
+        """
+        found = list(attachment.find(self.registries, image, digest, format))
+        for one in found:
+            if isinstance(one, RegistryError) and one.code in ("registry_error", "unauthorized"):
+                raise one
+        return [one for one in found if isinstance(one, Candidate)]
+
+    def note(self, signatures: t.Sequence[Signature]) -> None:
+        """Take down what is there now; called after a write succeeded, never before."""
+        self.changed = self.changed or any(signature.created for signature in signatures)
+        self.signatures.extend(signatures)
+
+
+def sign_image(registries: Registries, image: str, wish: Wish) -> Outcome:
+    """Make the wished signatures present on one image, and on the children of an index if asked.
+
+    Never raises for an image that fails: the outcome carries the reason, and what was done before it.
+    """
+    work = _Work(registries, image)
+    try:
+        resolved, subjects = work.subjects(wish.recursive)
+        for subject in subjects:
+            present = {format: work.candidates(resolved, subject.digest, format) for format in FORMATS}
+            if "sig" in wish.formats:
+                _sign_sig(work, resolved, subject, wish, present["sig"])
+            if "bundle" in wish.formats:
+                _sign_bundle(work, resolved, subject, wish, present["bundle"])
+            _warn_of_hidden(work, resolved, subject.digest, wish, present)
+    except HallmarkError as exc:
+        return work.outcome(exc)
+    return work.outcome()
+
+
+def _sign_sig(
+    work: _Work, image: Reference, subject: Descriptor, wish: Wish, present: t.Sequence[Candidate]
+) -> None:
+    name = wish.docker_reference or image.signed_name
+    claim = payload.Payload(name, subject.digest, wish.annotations)
+    content = payload.encode(claim)
+    layers: list[attachment.Layer] = []
+    notes: list[Signature] = []
+    for signer in wish.signers:
+        existing = next((one for one in present if _is_by(one, signer.public) and _claims(one, claim)), None)
+        if existing is None:
+            layers.append(attachment.sig_layer(content, signer.sign(content), signer.public.key_id))
+        digest = existing.digest if existing else layers[-1].descriptor.digest
+        notes.append(_signature(signer, "sig", digest, subject, wish, created=existing is None))
+    if layers and not wish.dry_run:
+        attachment.add_sig(work.registries, image, subject.digest, layers)
+    work.note(notes)
+
+
+def _sign_bundle(
+    work: _Work, image: Reference, subject: Descriptor, wish: Wish, present: t.Sequence[Candidate]
+) -> None:
+    content = statement.encode(subject.digest, wish.annotations)
+    for signer in wish.signers:
+        existing = next((
+            one for one in present
+            if _is_by(one, signer.public) and _states(one, subject.digest, wish.annotations)
+        ), None)
+        digest = existing.digest if existing else None
+        if existing is None and not wish.dry_run:
+            envelope = dsse.Envelope(content, signer.sign(dsse.pae(content)))
+            data = bundle.encode(envelope, key_id=signer.public.key_id)
+            digest = attachment.add_bundle(work.registries, image, subject, data, created=_now())
+        work.note([_signature(signer, "bundle", digest, subject, wish, created=existing is None)])
+
+
+def _signature(
+    signer: Signer, format: Format, digest: str | None, subject: Descriptor, wish: Wish, *, created: bool
+) -> Signature:
+    return Signature(
+        format=format, digest=digest, subject=subject.digest, key_id=signer.public.key_id,
+        algorithm=signer.public.algorithm.name, annotations=dict(wish.annotations), created=created,
+    )
+
+
+def _is_by(candidate: Candidate, public: PublicKey) -> bool:
+    return not candidate.has_certificate and algorithms.verifies(
+        public.key, signature=candidate.signature, message=candidate.signed_bytes
+    )
+
+
+def _claims(candidate: Candidate, wanted: payload.Payload) -> bool:
+    """Say whether a payload makes the same claim, whatever its spelling."""
+    try:
+        found = payload.decode(candidate.content, where=candidate.digest)
+    except HallmarkError:
+        return False
+    same_name = found.docker_reference == wanted.docker_reference or references.same_name(
+        found.docker_reference, wanted.docker_reference
+    )
+    return same_name and (found.digest, dict(found.annotations)) == (wanted.digest, dict(wanted.annotations))
+
+
+def _states(candidate: Candidate, digest: str, annotations: t.Mapping[str, str]) -> bool:
+    try:
+        subjects = statement.decode(candidate.content, where=candidate.digest)
+    except HallmarkError:
+        return False
+    return any(subject.is_of(digest) and dict(subject.annotations) == dict(annotations) for subject in subjects)
+
+
+def _warn_of_hidden(
+    work: _Work, image: Reference, digest: str, wish: Wish, present: t.Mapping[Format, t.Sequence[Candidate]]
+) -> None:
+    """Warn when signatures in the old format are hidden from cosign 3 by a bundle.
+
+    cosign 3 and Kyverno's ImageValidatingPolicy look at no C(.sig) once an image has any bundle. The old
+    format names no key: a signature whose key is not known is taken to be covered by a bundle of a foreign key.
+    """
+    known = [signer.public for signer in wish.signers]
+    bundled = {_key_id_of(one, known) for one in present["bundle"]}
+    signed = [_key_id_of(one, known) for one in present["sig"]]
+    bundled |= {signer.key_id for signer in known} if "bundle" in wish.formats else set()
+    signed += [signer.key_id for signer in known] if "sig" in wish.formats else []
+    uncovered = len({key_id for key_id in signed if key_id is not None} - bundled)
+    foreign_bundles = len(bundled - set(signed))
+    uncovered += max(0, signed.count(None) - foreign_bundles)
+    if bundled and uncovered:
+        where = f"{image.name}@{digest}"
+        work.warnings.append(Reason(
+            "bundle_hides_sig",
+            f"{where}: it has bundles, so cosign 3 and Kyverno's ImageValidatingPolicy no longer look at its .sig "
+            f"signatures, and the keys of {uncovered} of them have no bundle. Sign with those keys in format bundle.",
+            where,
+        ))
+
+
+def remove_signatures(registries: Registries, image: str, removal: Removal) -> Outcome:
+    """Make signatures absent from one image; those of other keys are never touched.
+
+    Never raises for an image that fails: the outcome carries the reason. C(signatures) lists what was removed.
+    """
+    work = _Work(registries, image)
+    try:
+        resolved, subjects = work.subjects(removal.recursive)
+        for subject in subjects:
+            _remove_sig(work, resolved, subject.digest, removal)
+            _remove_bundles(work, resolved, subject.digest, removal)
+    except HallmarkError as exc:
+        return work.outcome(exc)
+    return work.outcome()
+
+
+def _remove_sig(work: _Work, image: Reference, digest: str, removal: Removal) -> None:
+    if "sig" not in removal.formats:
+        return
+    present = work.candidates(image, digest, "sig")
+    gone = [one for one in present if _is_meant(one, removal)]
+    if removal.everything:
+        layers = attachment.layers_of(
+            work.registries.find_manifest(image.tagged(attachment.signature_tag(digest))), image
+        )
+        # Layers that cannot be read go too.
+        work.changed = work.changed or bool(layers)
+    if (gone or removal.everything) and not removal.dry_run:
+        attachment.remove_sig(work.registries, image, digest, lambda layer: removal.everything or any(
+            attachment.is_layer_of(layer, one) for one in gone
+        ))
+    _note_removed(work, image, digest, "sig", present, gone, removal)
+
+
+def _remove_bundles(work: _Work, image: Reference, digest: str, removal: Removal) -> None:
+    if "bundle" not in removal.formats:
+        return
+    present = work.candidates(image, digest, "bundle")
+    gone = [one for one in present if _is_meant(one, removal)]
+    if gone and not removal.dry_run:
+        referrers.detach(work.registries, image, digest, [one.digest for one in gone])
+    _note_removed(work, image, digest, "bundle", present, gone, removal)
+
+
+def _is_meant(candidate: Candidate, removal: Removal) -> bool:
+    return removal.everything or _key_id_of(candidate, removal.known_keys) in removal.key_ids
+
+
+def _note_removed(
+    work: _Work, image: Reference, digest: str, format: Format, present: t.Sequence[Candidate],
+    gone: t.Sequence[Candidate], removal: Removal,
+) -> None:
+    work.changed = work.changed or bool(gone)
+    work.signatures += [
+        Signature(format, one.digest, digest, _key_id_of(one, removal.known_keys) or "", "", {}) for one in gone
+    ]
+    unknown = sum(1 for one in present if one not in gone and _key_id_of(one, removal.known_keys) is None)
+    if unknown:
+        where = f"{image.name}@{digest}"
+        work.warnings.append(Reason(
+            "key_unknown",
+            f"{where}: {unknown} signatures of format {format} stay, because nothing says which key made them. "
+            "Give public_key_paths to have them recognised.",
+            where,
+        ))
+
+
+def _key_id_of(candidate: Candidate, known: t.Sequence[PublicKey]) -> str | None:
+    """Return the key id of a signature: proven by a known key, else as hinted."""
+    for public in known:
+        if _is_by(candidate, public):
+            return public.key_id
+    return candidate.hinted_key_id
+
+
+def _now() -> str:
+    return datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -1,0 +1,242 @@
+# Copyright (c) the hallmark.signing authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Deciding whether an image is signed by those it must be signed by.
+
+C(verify_image) and C(_judge) are the order of checks; everything they call does one of them.
+"""
+
+from __future__ import annotations
+
+import typing as t
+from dataclasses import dataclass, replace
+
+from .._errors import HallmarkError, Reason, ReasonCode, VerificationError
+from .._keys import algorithms
+from .._oci import reference as references
+from .._oci.reference import Reference
+from .._oci.registry import Registries
+from . import attachment, payload, statement
+from .attachment import Candidate
+from .authority import Authority, Demand, Format
+
+
+@dataclass(frozen=True)
+class Signature:
+    """A signature that was verified, or made, with what it says."""
+
+    format: Format
+    digest: str | None
+    subject: str
+    key_id: str
+    algorithm: str
+    annotations: t.Mapping[str, str]
+    created: bool = False
+    authority: str | None = None
+
+    def as_dict(self) -> dict[str, t.Any]:
+        """Return the shape of the module contract; C(authority) only where one was named."""
+        shape: dict[str, t.Any] = {
+            "format": self.format, "digest": self.digest, "subject": self.subject, "key_id": self.key_id,
+            "algorithm": self.algorithm, "annotations": dict(self.annotations), "created": self.created,
+        }
+        return shape if self.authority is None else {**shape, "authority": self.authority}
+
+
+@dataclass(frozen=True)
+class Verification:
+    """The verdict on one image. C(verified) is true only if the whole demand was met."""
+
+    image: str
+    reference: str | None
+    digest: str | None
+    verified: bool
+    signatures: tuple[Signature, ...] = ()
+    authorities: tuple[str, ...] = ()
+    reasons: tuple[Reason, ...] = ()
+    warnings: tuple[Reason, ...] = ()
+
+    def as_dict(self) -> dict[str, t.Any]:
+        """Return the shape of the module contract."""
+        return {
+            "image": self.image, "reference": self.reference, "digest": self.digest, "verified": self.verified,
+            "signatures": [signature.as_dict() for signature in self.signatures],
+            "authorities": list(self.authorities),
+            "reasons": [reason.as_dict() for reason in self.reasons],
+            "warnings": [reason.as_dict() for reason in self.warnings],
+        }
+
+
+def verify_image(registries: Registries, image: str, demand: Demand) -> Verification:
+    """Verify one image reference: resolve it once, then judge the digest, and its children if asked.
+
+    Never raises for an image that fails: the verdict carries the reasons.
+    """
+    resolved: Reference | None = None
+    try:
+        asked = references.parse(image)
+        if asked.digest and not demand.recursive:
+            resolved, subjects = asked.at(asked.digest), [asked.digest]
+        else:
+            manifest = registries.manifest(asked)
+            resolved = asked.at(manifest.digest)
+            children = registries.descendants(asked, manifest) if demand.recursive else ()
+            subjects = [manifest.digest, *(child.digest for child in children)]
+        verdicts = [_verify_digest(registries, resolved, subject, demand) for subject in dict.fromkeys(subjects)]
+    except HallmarkError as exc:
+        name = str(resolved) if resolved else None
+        return Verification(image, name, resolved.digest if resolved else None, False, reasons=(exc.as_reason(),))
+    return _combine(image, resolved, verdicts)
+
+
+def _combine(image: str, resolved: Reference, verdicts: t.Sequence[Verification]) -> Verification:
+    """Join the verdicts on an index and its children: all must hold."""
+    common = set(verdicts[0].authorities).intersection(*(verdict.authorities for verdict in verdicts))
+    return Verification(
+        image=image,
+        reference=str(resolved),
+        digest=resolved.digest,
+        verified=all(verdict.verified for verdict in verdicts),
+        signatures=tuple(signature for verdict in verdicts for signature in verdict.signatures),
+        authorities=tuple(name for name in verdicts[0].authorities if name in common),
+        reasons=tuple(reason for verdict in verdicts for reason in verdict.reasons),
+        warnings=tuple(reason for verdict in verdicts for reason in verdict.warnings),
+    )
+
+
+def _verify_digest(registries: Registries, image: Reference, digest: str, demand: Demand) -> Verification:
+    """Look at the signatures of one digest, format by format, until enough authorities are found."""
+    accepted: dict[str, Signature] = {}
+    reasons: list[Reason] = []
+    warnings: list[Reason] = []
+    for format in demand.formats:
+        try:
+            for found in attachment.find(registries, image, digest, format):
+                if isinstance(found, HallmarkError):
+                    reasons.append(found.as_reason())
+                    continue
+                try:
+                    signature = _judge(found, image=image, digest=digest, demand=demand, warnings=warnings)
+                    accepted.setdefault(t.cast(str, signature.authority), signature)
+                except HallmarkError as exc:
+                    reasons.append(replace(exc.as_reason(), signature=found.digest))
+                if len(accepted) >= demand.threshold:
+                    break
+        except HallmarkError as exc:
+            reasons.append(exc.as_reason())
+        if len(accepted) >= demand.threshold:
+            break
+    verified = len(accepted) >= demand.threshold
+    if not verified:
+        reasons += _shortfall(registries, image, digest, demand, found=len(accepted), reasons=reasons)
+    return Verification(
+        image=str(image), reference=str(image.at(digest)), digest=digest, verified=verified,
+        signatures=tuple(accepted.values()), authorities=tuple(accepted),
+        reasons=() if verified else tuple(reasons), warnings=tuple(warnings),
+    )
+
+
+def _judge(
+    candidate: Candidate, *, image: Reference, digest: str, demand: Demand, warnings: list[Reason]
+) -> Signature:
+    """Apply the checks to one candidate, in order: signature, denial, parsing, type, digest, annotations, name.
+
+    Nothing inside a candidate is parsed before its signature was verified. Raises HallmarkError with the code
+    of the first check that fails.
+    """
+    where = f"{image.name}@{digest}"
+    authority = _find_signer(candidate, demand, where)
+    if demand.is_denied(authority):
+        raise _refused("key_denied", where, f"its key {authority.public.key_id} is denied")
+    if candidate.format == "sig":
+        claim = payload.decode(candidate.content, where=where)
+        _require_same_digest(claim.digest == digest, where)
+        annotations = claim.annotations
+    else:
+        subjects = statement.decode(candidate.content, where=where)
+        of_image = [subject for subject in subjects if subject.is_of(digest)]
+        _require_same_digest(bool(of_image), where)
+        annotations = _first_with(of_image, demand.annotations)
+    _require_annotations(annotations, demand.annotations, where)
+    if candidate.format == "sig":
+        _check_docker_reference(claim, image, demand, candidate, warnings)
+    return Signature(
+        format=candidate.format, digest=candidate.digest, subject=digest, key_id=authority.public.key_id,
+        algorithm=authority.public.algorithm.name, annotations=dict(annotations), authority=authority.name,
+    )
+
+
+def _find_signer(candidate: Candidate, demand: Demand, where: str) -> Authority:
+    """Return the authority whose key made the signature over the raw bytes."""
+    if candidate.has_certificate:
+        raise _refused("certificate_untrusted", where, "it was made with a certificate, and only keys are trusted")
+    # The hint decides who is tried first, and nothing else.
+    for authority in sorted(demand.authorities, key=lambda one: one.public.key_id != candidate.hinted_key_id):
+        if algorithms.verifies(authority.public.key, signature=candidate.signature, message=candidate.signed_bytes):
+            return authority
+    if candidate.hinted_key_id in demand.denied_key_ids:
+        raise _refused("key_denied", where, f"it claims to be by the denied key {candidate.hinted_key_id}")
+    raise _refused("signature_invalid", where, "no trusted key made it, or it is broken")
+
+
+def _require_same_digest(same: bool, where: str) -> None:
+    if not same:
+        raise _refused("digest_mismatch", where, "it was made for another image")
+
+
+def _first_with(subjects: t.Sequence[statement.Subject], wanted: t.Mapping[str, str]) -> t.Mapping[str, str]:
+    """Return the annotations of the first subject that has all the wanted ones, else of the first one."""
+    fitting = [subject for subject in subjects if wanted.items() <= subject.annotations.items()]
+    return (fitting or list(subjects))[0].annotations
+
+
+def _require_annotations(found: t.Mapping[str, str], wanted: t.Mapping[str, str], where: str) -> None:
+    missing = sorted(name for name, value in wanted.items() if found.get(name) != value)
+    if missing:
+        raise _refused("annotation_mismatch", where, f"annotation {missing[0]!r} is missing or has another value")
+
+
+def _check_docker_reference(
+    claim: payload.Payload, image: Reference, demand: Demand, candidate: Candidate, warnings: list[Reason]
+) -> None:
+    """Compare the name inside a payload with the image's; bundles carry no name."""
+    if demand.docker_reference_check == "ignore" or references.same_name(claim.docker_reference, image.name):
+        return
+    cause = f"it was made for the name {claim.docker_reference[:200]!r}"
+    if demand.docker_reference_check == "repository":
+        raise _refused("reference_mismatch", image.name, cause)
+    warnings.append(Reason(
+        "reference_mismatch", f"{image.name}: a signature counts although {cause}. podman and CRI-O refuse it.",
+        image.name, candidate.digest,
+    ))
+
+
+def _shortfall(
+    registries: Registries, image: Reference, digest: str, demand: Demand, *, found: int, reasons: t.Sequence[Reason]
+) -> list[Reason]:
+    """Say why the demand as a whole was not met, beside the reasons of the single candidates."""
+    where = f"{image.name}@{digest}"
+    added: list[Reason] = []
+    if not found and not reasons:
+        # Only now is it worth a request to tell an unsigned image from one that is not there.
+        if registries.find_manifest(image.at(digest)) is None:
+            return [Reason("not_found", f"{where}: the registry has no such image.", where)]
+        wanted = " or ".join(demand.formats)
+        added.append(Reason("no_signatures", f"{where}: no signature of format {wanted} was found.", where))
+    for authority in demand.denied_authorities if not demand.is_satisfiable else ():
+        added.append(Reason(
+            "key_denied", f"authority {authority.name}: its key {authority.public.key_id} is denied.", where
+        ))
+    if found or demand.threshold > 1 or (added and not demand.is_satisfiable):
+        added.append(Reason(
+            "threshold_not_met", f"{where}: {found} of {demand.threshold} authorities signed it.", where
+        ))
+    return added
+
+
+def _refused(code: ReasonCode, where: str, cause: str) -> VerificationError:
+    return VerificationError(
+        code=code, object=where, attempt="count a signature", cause=cause,
+        advice="It does not count; others on the same image still may.",
+    )

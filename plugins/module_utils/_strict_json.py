@@ -1,0 +1,153 @@
+# Copyright (c) the hallmark.signing authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""JSON as a verifier must read it: one meaning per document, bounded, and typed access with clear errors.
+
+Go's decoder takes the last of two equal members and ignores their case, Python's takes trailing byte order
+marks of other encodings and numbers of any length: two readers of the same signed bytes could then see two
+different claims. Everything of that kind is refused here.
+"""
+
+from __future__ import annotations
+
+import json
+import typing as t
+from dataclasses import dataclass
+
+from ._errors import FormatError
+
+_MAX_NUMBER_LENGTH = 32
+_REQUIRED: t.Any = object()
+
+
+def dumps(value: t.Any) -> bytes:
+    """Return compact UTF-8 JSON, members in the order given, escaped as Go's C(encoding/json) does."""
+    text = json.dumps(value, separators=(",", ":"), ensure_ascii=False)
+    for character, escape in (
+        ("<", "\\u003c"), (">", "\\u003e"), ("&", "\\u0026"), ("\u2028", "\\u2028"), ("\u2029", "\\u2029"),
+    ):
+        text = text.replace(character, escape)
+    return text.encode("utf-8")
+
+
+def loads(data: bytes, *, what: str, where: str) -> JsonObject:
+    """Parse C(data), which must be one JSON object.
+
+    Refused: duplicate members, byte order marks, trailing data, NaN and Infinity, numbers over 32 characters,
+    nesting beyond the interpreter's depth. C(what) names the document, C(where) the object it came from.
+    Raises FormatError (malformed).
+    """
+    try:
+        value = json.loads(
+            data.decode("utf-8"),
+            object_pairs_hook=_unique_members,
+            parse_constant=_refuse_constant,
+            parse_int=_bounded_int,
+            parse_float=_bounded_float,
+        )
+    except (ValueError, RecursionError) as exc:
+        cause = "it is nested too deeply" if isinstance(exc, RecursionError) else str(exc)
+        raise _malformed(what, where, f"not strict JSON: {cause}") from exc
+    if not isinstance(value, dict):
+        raise _malformed(what, where, "not a JSON object")
+    return JsonObject(value, what, where)
+
+
+def _unique_members(pairs: list[tuple[str, t.Any]]) -> dict[str, t.Any]:
+    members = dict(pairs)
+    if len(members) != len(pairs):
+        raise ValueError("a member occurs twice")
+    return members
+
+
+def _refuse_constant(name: str) -> t.NoReturn:
+    raise ValueError(f"the constant {name}")
+
+
+def _bounded(text: str) -> str:
+    if len(text) > _MAX_NUMBER_LENGTH:
+        raise ValueError(f"a number of {len(text)} characters")
+    return text
+
+
+def _bounded_int(text: str) -> int:
+    return int(_bounded(text))
+
+
+def _bounded_float(text: str) -> float:
+    return float(_bounded(text))
+
+
+def _malformed(what: str, where: str, cause: str) -> FormatError:
+    return FormatError(
+        code="malformed", object=where, attempt=f"read the {what}", cause=cause,
+        advice="Find out what wrote it; nothing of it is used.",
+    )
+
+
+@dataclass(frozen=True)
+class JsonObject:
+    """A JSON object whose members are read with their type; C(what) and C(where) go into errors."""
+
+    members: dict[str, t.Any]
+    what: str
+    where: str
+
+    def error(self, cause: str) -> FormatError:
+        """Return a malformed error for this object, to be raised by the caller."""
+        return _malformed(self.what, self.where, cause)
+
+    def only(self, *names: str) -> JsonObject:
+        """Refuse members outside C(names)."""
+        unknown = sorted(set(self.members) - set(names))
+        if unknown:
+            raise self.error(f"unknown member {unknown[0]!r}")
+        return self
+
+    def no_case_variants(self, *names: str) -> JsonObject:
+        """Refuse members that differ from one of C(names) by case only: Go reads them as the same."""
+        known = {name.lower() for name in names}
+        for member in self.members:
+            if member not in names and member.lower() in known:
+                raise self.error(f"member {member!r} differs from a known one by case only")
+        return self
+
+    def string(self, name: str, default: t.Any = _REQUIRED) -> str:
+        """Return a string member."""
+        return t.cast(str, self._typed(name, str, "a string", default))
+
+    def integer(self, name: str, default: t.Any = _REQUIRED) -> int:
+        """Return an integer member; a boolean is none."""
+        value = self._typed(name, int, "an integer", default)
+        if isinstance(value, bool):
+            raise self.error(f"member {name!r} is not an integer")
+        return t.cast(int, value)
+
+    def object(self, name: str, default: t.Any = _REQUIRED) -> JsonObject:
+        """Return an object member; C(None) as default makes a missing one an empty object."""
+        value = self._typed(name, dict, "an object", {} if default is None else default)
+        return JsonObject(t.cast(dict[str, t.Any], value), f"{self.what}, {name}", self.where)
+
+    def objects(self, name: str, default: t.Any = _REQUIRED) -> list[JsonObject]:
+        """Return a member that is a list of objects."""
+        values = self._typed(name, list, "a list", default)
+        if not all(isinstance(value, dict) for value in values):
+            raise self.error(f"member {name!r} is not a list of objects")
+        return [JsonObject(value, f"{self.what}, {name}", self.where) for value in values]
+
+    def strings(self, name: str) -> dict[str, str]:
+        """Return a member that maps strings to strings; a missing or null one is empty."""
+        value = self.members.get(name)
+        if value is None:
+            return {}
+        if not isinstance(value, dict) or not all(isinstance(item, str) for item in value.values()):
+            raise self.error(f"member {name!r} does not map strings to strings")
+        return dict(value)
+
+    def _typed(self, name: str, kind: type, words: str, default: t.Any) -> t.Any:
+        if name not in self.members and default is not _REQUIRED:
+            return default
+        if not isinstance(self.members.get(name), kind):
+            raise self.error(f"member {name!r} is missing or not {words}")
+        return self.members[name]
