@@ -59,6 +59,13 @@ class RegistrySettings:
     timeout: float = 30.0
     workers: int = 16
 
+    def credentials_for(self, host: str) -> Credentials | None:
+        """Return who we are to a registry host: as given for it, else as the auth file says, else None."""
+        own = self.hosts.get(host, HostSettings())
+        if own.username is not None:
+            return Credentials(own.username, own.password or "", "registries")
+        return self.auth_file.for_host(host)
+
 
 @dataclass(frozen=True)
 class Request:
@@ -105,7 +112,7 @@ class Transport:
         self._settings = settings
         self._own = settings.hosts.get(host, HostSettings())
         self._base = f"{'http' if self._is_plain(api_host) else 'https'}://{api_host}"
-        self._credentials = self._find_credentials()
+        self._credentials = settings.credentials_for(host)
         self._pool = self._make_pool()
         self._lock = threading.Lock()
         self._introduced = False
@@ -303,11 +310,6 @@ class Transport:
         if self._own.plain_http is not None:
             return self._own.plain_http
         return self._own.ca_path is None and is_loopback(f"//{api_host}")
-
-    def _find_credentials(self) -> Credentials | None:
-        if self._own.username is not None:
-            return Credentials(self._own.username, self._own.password or "", "registries")
-        return self._settings.auth_file.for_host(self.host)
 
     def _make_pool(self) -> urllib3.PoolManager:
         try:

@@ -1,0 +1,42 @@
+# Copyright (c) the hallmark.signing authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Passphrases on their way from options to the domain."""
+
+from __future__ import annotations
+
+import typing as t
+
+from .._errors import KeyFileError
+from .._keys.signers.file import read_key_file
+
+try:  # ansible-core 2.22 masks registered secrets in all output; before, no_log cuts them out of results.
+    from ansible.module_utils.secrets import register_secret  # type: ignore[import-not-found,unused-ignore]
+except ImportError:
+    def register_secret(value: str) -> None:
+        """Do nothing: this ansible-core hides the values of C(no_log) options by itself."""
+
+
+def passphrase(params: t.Mapping[str, t.Any], prefix: str = "") -> bytes | None:
+    """Return a passphrase given as an option or in a file, or None.
+
+    One newline at the end of the file does not count. Raises KeyFileError (not_found, malformed).
+    """
+    if params.get(f"{prefix}passphrase") is not None:
+        return str(params[f"{prefix}passphrase"]).encode("utf-8")
+    path = params.get(f"{prefix}passphrase_path")
+    if path is None:
+        return None
+    data = read_key_file(path)
+    try:
+        text = data.decode("utf-8")
+    except UnicodeDecodeError:
+        raise KeyFileError(
+            code="malformed", object=path, attempt="read the passphrase", cause="it is not UTF-8 text",
+            advice="Write the passphrase as one line of text.",
+        ) from None
+    text = text[:-1] if text.endswith("\n") else text
+    if text:
+        register_secret(text)
+    return text.encode("utf-8")

@@ -1,0 +1,371 @@
+# Copyright (c) the hallmark.signing authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Writing, keeping and removing files that nobody else may read, change or redirect.
+
+Method: walk to the folder without following foreign links, hold it by descriptor, create the file under a
+temporary name with its final owner and mode before the first byte, and link it into place, which fails if
+anything has that name. POSIX openat(2), linkat(2), fsync(2).
+"""
+
+from __future__ import annotations
+
+import fcntl
+import grp
+import os
+import pwd
+import re
+import stat
+import typing as t
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+
+from .._errors import CustodyError, ReasonCode
+
+MAX_SIZE = 1024 * 1024
+PUBLIC_MODE = 0o644
+_MODE = re.compile(r"0?[0-7]{3}")
+_MAX_LINKS = 16
+_FORBIDDEN_BITS = 0o137
+_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_WRITE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+@dataclass(frozen=True)
+class Attributes:
+    """Mode bits and numeric owner and group; None leaves what is there."""
+
+    mode: int
+    uid: int | None = None
+    gid: int | None = None
+
+
+@dataclass(frozen=True)
+class Found:
+    """A regular file with one name: its bytes, and its attributes. The bytes are not in its C(repr)."""
+
+    data: bytes = field(repr=False)
+    attributes: Attributes
+
+    @property
+    def mode(self) -> str:
+        """The mode as four octal digits."""
+        return mode_text(self.attributes.mode)
+
+
+def attributes(*, mode: str, owner: str | None = None, group: str | None = None) -> Attributes:
+    """Return checked attributes of a private file.
+
+    C(mode) is octal text; only reading by owner and group and writing by the owner can be asked for. Raises
+    CustodyError (input_invalid).
+    """
+    if not _MODE.fullmatch(mode):
+        raise _invalid("mode", f"{mode!r} is not octal", 'Write it in quotes, such as "0600".')
+    bits = int(mode, 8)
+    if bits & _FORBIDDEN_BITS or not bits & 0o400:
+        raise _invalid("mode", f"{mode} lets others in, or its owner out", "Use 0600, 0400, 0640 or 0440.")
+    return Attributes(bits, _uid(owner), _gid(group))
+
+
+def mode_text(bits: int) -> str:
+    """Return permission bits as four octal digits, such as C(0600)."""
+    return f"{bits:04o}"
+
+
+class PrivateFolder:
+    """An open folder that only root and this user can change; all work inside is relative to it."""
+
+    def __init__(self, fd: int, path: str) -> None:
+        self._fd = fd
+        self.path = path
+
+    def inspect(self, name: str) -> Found | None:
+        """Return the file of that name, or None.
+
+        Raises CustodyError (destination_unsafe): a link, a device, a pipe, a folder, or a file with a second
+        name; nothing of that kind is ever opened for reading.
+        """
+        where = os.path.join(self.path, name)
+        try:
+            before = os.stat(name, dir_fd=self._fd, follow_symlinks=False)
+        except FileNotFoundError:
+            return None
+        if stat.S_ISLNK(before.st_mode):
+            raise unsafe(where, "it is a symbolic link")
+        if not stat.S_ISREG(before.st_mode):
+            raise unsafe(where, "it is not a regular file")
+        with _failing(where, "read it"):
+            fd = os.open(name, _READ, dir_fd=self._fd)
+        try:
+            status = os.fstat(fd)
+            if not stat.S_ISREG(status.st_mode) or status.st_nlink != 1:
+                raise unsafe(where, "it has a second name (a hard link), or changed while it was looked at")
+            data = _read_all(fd)
+        finally:
+            os.close(fd)
+        if len(data) > MAX_SIZE:
+            raise unsafe(where, "it is larger than 1 MiB")
+        return Found(data, Attributes(stat.S_IMODE(status.st_mode), status.st_uid, status.st_gid))
+
+    def create(self, name: str, data: bytes, wanted: Attributes) -> None:
+        """Write a new file, whole or not at all, and read it back.
+
+        Raises CustodyError: destination_occupied when anything has that name, write_failed (disk full and the
+        like); nothing stays behind then.
+        """
+        where = os.path.join(self.path, name)
+        temporary = _temporary(name)
+        with _failing(where, "write it"), self._locked(name):
+            self._write_temporary(temporary, data, wanted)
+            try:
+                os.link(temporary, name, src_dir_fd=self._fd, dst_dir_fd=self._fd, follow_symlinks=False)
+            except FileExistsError as exc:
+                raise CustodyError(
+                    code="destination_occupied", object=where, attempt="write it", cause="something is there already",
+                    advice="Nothing is overwritten: remove it, or choose another path.",
+                ) from exc
+            finally:
+                os.unlink(temporary, dir_fd=self._fd)
+            os.fsync(self._fd)
+        self._read_back(name, data, wanted)
+
+    def replace(self, name: str, data: bytes, wanted: Attributes) -> None:
+        """Write a file in place of a former one, atomically, and read it back. Raises CustodyError (write_failed)."""
+        where = os.path.join(self.path, name)
+        temporary = _temporary(name)
+        with _failing(where, "replace it"), self._locked(name):
+            self._write_temporary(temporary, data, wanted)
+            os.rename(temporary, name, src_dir_fd=self._fd, dst_dir_fd=self._fd)
+            os.fsync(self._fd)
+        self._read_back(name, data, wanted)
+
+    def converge(self, name: str, found: Found, wanted: Attributes, *, dry_run: bool) -> bool:
+        """Give the file the wanted attributes; return whether that changes (or would change) anything.
+
+        It is narrowed before it gets another owner, and widened last. Raises CustodyError (write_failed).
+        """
+        if _fits(found.attributes, wanted):
+            return False
+        if dry_run:
+            return True
+        with _failing(os.path.join(self.path, name), "set owner, group and mode"):
+            fd = os.open(name, _READ, dir_fd=self._fd)
+            try:
+                os.fchmod(fd, found.attributes.mode & wanted.mode)
+                self._set_attributes(fd, wanted)
+            finally:
+                os.close(fd)
+        return True
+
+    def remove(self, name: str) -> None:
+        """Remove the file, durably. Raises CustodyError (write_failed)."""
+        with _failing(os.path.join(self.path, name), "remove it"):
+            os.unlink(name, dir_fd=self._fd)
+            os.fsync(self._fd)
+
+    def sweep(self, name: str) -> None:
+        """Remove what an interrupted write of that name left behind."""
+        where = os.path.join(self.path, name)
+        with self._locked(where):
+            pass
+
+    @contextmanager
+    def _locked(self, where: str) -> t.Iterator[None]:
+        # One writer per folder; the lock goes with the descriptor, so nothing is left to clean.
+        fcntl.flock(self._fd, fcntl.LOCK_EX)
+        try:
+            self._remove_leftover(os.path.basename(where))
+            yield
+        finally:
+            fcntl.flock(self._fd, fcntl.LOCK_UN)
+
+    def _remove_leftover(self, name: str) -> None:
+        with suppress(FileNotFoundError):
+            os.unlink(_temporary(name), dir_fd=self._fd)
+
+    def _write_temporary(self, temporary: str, data: bytes, wanted: Attributes) -> None:
+        fd = os.open(temporary, _WRITE, 0o600, dir_fd=self._fd)
+        try:
+            self._set_attributes(fd, wanted)
+            view = memoryview(data)
+            while view:
+                view = view[os.write(fd, view):]
+            os.fsync(fd)
+        except BaseException:
+            os.unlink(temporary, dir_fd=self._fd)
+            raise
+        finally:
+            os.close(fd)
+
+    @staticmethod
+    def _set_attributes(fd: int, wanted: Attributes) -> None:
+        if wanted.uid is not None or wanted.gid is not None:
+            os.fchown(fd, -1 if wanted.uid is None else wanted.uid, -1 if wanted.gid is None else wanted.gid)
+        os.fchmod(fd, wanted.mode)
+
+    def _read_back(self, name: str, data: bytes, wanted: Attributes) -> None:
+        found = self.inspect(name)
+        if found is None or found.data != data or not _fits(found.attributes, wanted):
+            raise CustodyError(
+                code="write_failed", object=os.path.join(self.path, name), attempt="write it",
+                cause="reading it back gave something else", advice="Check the file system, and who else writes here.",
+            )
+
+
+@contextmanager
+def open_parent(path: str, *, create: bool) -> t.Iterator[tuple[PrivateFolder | None, str]]:
+    """Open the folder of C(path) and yield it with the file's name; the folder is None if it does not exist.
+
+    With C(create), missing folders are made with mode 0700. Raises CustodyError: destination_unsafe when
+    somebody else could change what is there, write_failed, input_invalid.
+    """
+    whole = os.path.join(os.getcwd(), path)
+    folder, name = os.path.split(whole)
+    if not name or name == ".." or ".." in folder.split("/"):
+        raise _invalid(path, "it does not name a file, or contains '..'", "Give the absolute path of the file.")
+    fd = _walk(folder, create=create)
+    try:
+        yield (None if fd is None else PrivateFolder(fd, folder)), name
+    finally:
+        if fd is not None:
+            os.close(fd)
+
+
+def _walk(folder: str, *, create: bool) -> int | None:
+    """Return a descriptor of C(folder), each step of which was checked; None if it is missing."""
+    links = 0
+    todo = [part for part in folder.split("/") if part not in ("", ".")]
+    fd, here = os.open("/", _FOLDER), "/"
+    try:
+        while todo:
+            name = todo.pop(0)
+            below = os.path.join(here, name)
+            status = _child(fd, name, below, create=create)
+            if status is None:
+                os.close(fd)
+                return None
+            _check_step(os.fstat(fd), status, here, below)
+            if stat.S_ISLNK(status.st_mode):
+                links += 1
+                if links > _MAX_LINKS:
+                    raise unsafe(below, "there are too many symbolic links on the way")
+                target = os.readlink(name, dir_fd=fd)
+                todo = [part for part in target.split("/") if part not in ("", ".")] + todo
+                if ".." in todo:
+                    raise unsafe(below, "it is a symbolic link with '..'")
+                if target.startswith("/"):
+                    fd, here = _enter(fd, "/", "/"), "/"
+                continue
+            fd, here = _enter(fd, name, below), below
+        _check_parent(os.fstat(fd), here)
+        return fd
+    except BaseException:
+        os.close(fd)
+        raise
+
+
+def _enter(fd: int, name: str, below: str) -> int:
+    with _failing(below, "enter the folder"):
+        deeper = os.open(name, _FOLDER, dir_fd=fd)
+    os.close(fd)
+    return deeper
+
+
+def _child(fd: int, name: str, below: str, *, create: bool) -> os.stat_result | None:
+    try:
+        return os.stat(name, dir_fd=fd, follow_symlinks=False)
+    except FileNotFoundError:
+        if not create:
+            return None
+    with _failing(below, "make the folder"):
+        # Another writer may be quicker; the checks that follow look at what it made.
+        with suppress(FileExistsError):
+            os.mkdir(name, 0o700, dir_fd=fd)
+        os.fsync(fd)
+        return os.stat(name, dir_fd=fd, follow_symlinks=False)
+
+
+def _check_step(parent: os.stat_result, child: os.stat_result, here: str, below: str) -> None:
+    """Refuse a step that somebody else could redirect."""
+    if not _is_trusted(parent):
+        raise unsafe(here, "it belongs to another user, who could exchange what is in it")
+    if parent.st_mode & 0o022 and not (parent.st_mode & stat.S_ISVTX and _is_trusted(child)):
+        raise unsafe(here, f"it can be written by others, who could exchange {below}")
+    if stat.S_ISLNK(child.st_mode) and not _is_trusted(child):
+        raise unsafe(below, "it is a symbolic link of another user")
+    if not stat.S_ISLNK(child.st_mode) and not stat.S_ISDIR(child.st_mode):
+        raise unsafe(below, "it is not a folder")
+
+
+def _check_parent(status: os.stat_result, here: str) -> None:
+    if not _is_trusted(status) or status.st_mode & 0o022:
+        raise unsafe(here, "it belongs to another user, or can be written by its group or others")
+
+
+def _is_trusted(status: os.stat_result) -> bool:
+    return status.st_uid in (0, os.geteuid())
+
+
+def _fits(found: Attributes, wanted: Attributes) -> bool:
+    return (
+        found.mode == wanted.mode
+        and wanted.uid in (None, found.uid)
+        and wanted.gid in (None, found.gid)
+    )
+
+
+def _temporary(name: str) -> str:
+    # Always the same, so that a later run finds and removes what a killed one left.
+    return f".{name}.hallmark-new"
+
+
+def _read_all(fd: int) -> bytes:
+    data = b""
+    while len(data) <= MAX_SIZE and (chunk := os.read(fd, MAX_SIZE + 1)):
+        data += chunk
+    return data
+
+
+def _uid(owner: str | None) -> int | None:
+    if owner is None or owner.isdigit():
+        return None if owner is None else int(owner)
+    try:
+        return pwd.getpwnam(owner).pw_uid
+    except KeyError:
+        raise _invalid("owner", f"there is no user {owner!r}", "Create it first.") from None
+
+
+def _gid(group: str | None) -> int | None:
+    if group is None or group.isdigit():
+        return None if group is None else int(group)
+    try:
+        return grp.getgrnam(group).gr_gid
+    except KeyError:
+        raise _invalid("group", f"there is no group {group!r}", "Create it first.") from None
+
+
+@contextmanager
+def _failing(where: str, attempt: str) -> t.Iterator[None]:
+    """Turn an operating system error into a CustodyError (write_failed)."""
+    try:
+        yield
+    except OSError as exc:
+        raise CustodyError(
+            code="write_failed", object=where, attempt=attempt, cause=exc.strerror or type(exc).__name__,
+            advice="Nothing was left half done; make room or allow access, and run again.",
+        ) from exc
+
+
+def unsafe(where: str, cause: str) -> CustodyError:
+    """Return the error for a place where a private file would not be private."""
+    return CustodyError(
+        code="destination_unsafe", object=where, attempt="keep a private file here", cause=cause,
+        advice="Choose a place that belongs to root or this user and that nobody else can write.",
+    )
+
+
+def _invalid(where: str, cause: str, advice: str) -> CustodyError:
+    code: ReasonCode = "input_invalid"
+    return CustodyError(code=code, object=where, attempt="use it", cause=cause, advice=advice)

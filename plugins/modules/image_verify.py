@@ -1,0 +1,272 @@
+#!/usr/bin/python
+# Copyright (c) the hallmark.signing authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: image_verify
+short_description: Verify the signatures of container images
+version_added: "1.0.0"
+description:
+  - Says of each image whether it is signed by the authorities it must be signed by, and why not.
+  - Each reference is resolved to a digest once, and the digest is returned. Use that digest afterwards, never the tag.
+  - Stricter than cosign where that accepts what it should not; C(docs/stricter_than_cosign.md) lists each case.
+author:
+  - The hallmark.signing authors (@hallmark-signing)
+extends_documentation_fragment:
+  - hallmark.signing._attributes
+  - hallmark.signing._attributes.registry
+  - hallmark.signing._registry
+attributes:
+  check_mode:
+    support: full
+    details: This module does not modify state, and runs fully in check mode.
+  diff_mode:
+    support: N/A
+    details: This module does not modify state.
+  idempotent:
+    support: full
+options:
+  images:
+    description: Image references, C(HOST/REPO[:TAG][@DIGEST]).
+    type: list
+    elements: str
+    required: true
+  trust:
+    description: The authorities that may sign.
+    type: list
+    elements: dict
+    required: true
+    suboptions:
+      name:
+        description: Name of the authority in results. Without it, its position in the list, from 0.
+        type: str
+      public_key_path:
+        description: PEM file on the managed host with exactly one public key, P-256 or RSA.
+        type: path
+      public_key_content:
+        description: The same as text.
+        type: str
+  formats:
+    description: Formats that count, in the order in which they are looked at. Any of them suffices.
+    type: list
+    elements: str
+    choices: [sig, bundle]
+    default: [sig, bundle]
+  threshold:
+    description: How many distinct authorities must have signed. More than O(trust) names is an error.
+    type: int
+    default: 1
+  annotations:
+    description: Annotations that a signature must carry to count.
+    type: dict
+    default: {}
+  recursive:
+    description: Whether each image of an index must be signed too.
+    type: bool
+    default: false
+  denied_key_ids:
+    description: Keys whose signatures never count, even if O(trust) names them.
+    type: list
+    elements: str
+    default: []
+  docker_reference_check:
+    description: What to do when a V(sig) signature was made for another name. Bundles carry no name.
+    type: str
+    default: warn
+    choices:
+      warn: It counts, with a warning; as with cosign.
+      ignore: It counts.
+      repository: It does not count; as with podman and CRI-O.
+  on_failure:
+    description: What a failed verification does to the task.
+    type: str
+    default: fail
+    choices:
+      fail: The task fails, after all images were looked at.
+      report: The task goes well, and RV(verified) says what was found.
+seealso:
+  - module: hallmark.signing.image_signature
+"""
+
+EXAMPLES = r"""
+- name: Verify before a deployment
+  hallmark.signing.image_verify:
+    images: [registry.example.org/app:1.4]
+    trust:
+      - name: release
+        public_key_path: /etc/hallmark-signing/release.pub
+  register: verified
+
+- name: Deploy exactly what was verified
+  community.docker.docker_container:
+    name: app
+    image: "{{ verified.results[0].reference }}"
+
+- name: Look at an image that carries the signature of a wrong key, without failing
+  hallmark.signing.image_verify:
+    images: [registry.example.org/other:1.0]
+    trust:
+      - public_key_path: /etc/hallmark-signing/release.pub
+    on_failure: report
+  register: report
+  failed_when: report.verified or report.results[0].reasons[0].code != 'signature_invalid'
+"""
+
+RETURN = r"""
+verified:
+  description: Whether every image was verified.
+  returned: always
+  type: bool
+  sample: true
+results:
+  description: One entry for each of O(images), in their order, also on failure.
+  returned: always
+  type: list
+  elements: dict
+  contains:
+    image:
+      description: The reference as given.
+      type: str
+      returned: always
+      sample: registry.example.org/app:1.4
+    reference:
+      description: What was verified, C(HOST/REPO@DIGEST); null if it could not be resolved.
+      type: str
+      returned: always
+      sample: registry.example.org/app@sha256:3dc87e
+    digest:
+      description: The digest that was verified; null if it could not be resolved.
+      type: str
+      returned: always
+      sample: sha256:3dc87e
+    verified:
+      description: Whether enough authorities signed it.
+      type: bool
+      returned: always
+      sample: true
+    signatures:
+      description: The signatures that count, as those of M(hallmark.signing.image_signature), each with C(authority).
+      type: list
+      elements: dict
+      returned: always
+      sample: []
+    authorities:
+      description: Names of the authorities that signed, as far as was looked.
+      type: list
+      elements: str
+      returned: always
+      sample: [release]
+    reasons:
+      description: Why it was not verified, as code, message, object and signature; see C(docs/reason_codes.md).
+      type: list
+      elements: dict
+      returned: always
+      sample: []
+    warnings:
+      description: What to be warned of, such as C(reference_mismatch).
+      type: list
+      elements: dict
+      returned: always
+      sample: []
+reasons:
+  description: All reasons of all images; empty when every one was verified.
+  returned: always
+  type: list
+  elements: dict
+  sample: []
+"""
+
+import typing as t
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ..module_utils._ansible import args, deps, results
+from ..module_utils._errors import HallmarkError
+from ..module_utils._keys import pem
+from ..module_utils._keys.signers.file import read_key_file
+from ..module_utils._oci.concurrency import map_ordered
+from ..module_utils._signing import authority, verify
+
+
+def main() -> None:
+    """Run the module."""
+    module = AnsibleModule(
+        argument_spec={
+            "images": {"type": "list", "elements": "str", "required": True},
+            "trust": {
+                "type": "list",
+                "elements": "dict",
+                "required": True,
+                "options": {
+                    "name": {"type": "str"},
+                    "public_key_path": {"type": "path", "no_log": False},
+                    "public_key_content": {"type": "str", "no_log": False},
+                },
+                "mutually_exclusive": [("public_key_path", "public_key_content")],
+                "required_one_of": [("public_key_path", "public_key_content")],
+            },
+            "formats": {
+                "type": "list", "elements": "str", "choices": ["sig", "bundle"], "default": ["sig", "bundle"],
+            },
+            "threshold": {"type": "int", "default": 1},
+            "annotations": {"type": "dict", "default": {}},
+            "recursive": {"type": "bool", "default": False},
+            "denied_key_ids": {"type": "list", "elements": "str", "default": [], "no_log": False},
+            "docker_reference_check": {
+                "type": "str", "default": "warn", "choices": ["warn", "ignore", "repository"],
+            },
+            "on_failure": {"type": "str", "default": "fail", "choices": ["fail", "report"]},
+            **args.registry_spec(),
+        },
+        supports_check_mode=True,
+    )
+    params = module.params
+    empty: dict[str, t.Any] = {"changed": False, "verified": False, "results": []}
+    deps.require_libraries(module, "cryptography", "urllib3", empty=empty)
+    results.require_entries(module, empty, images=params["images"], trust=params["trust"])
+    try:
+        demand = _demand(params)
+        registries = args.registries(params)
+        verdicts = map_ordered(
+            lambda image: verify.verify_image(registries, image, demand), params["images"], workers=params["workers"]
+        )
+    except HallmarkError as exc:
+        results.fail_with(module, exc, empty)
+    results.warn(module, [warning for verdict in verdicts for warning in verdict.warnings])
+    reasons = [reason for verdict in verdicts for reason in verdict.reasons]
+    result = {
+        "changed": False,
+        "verified": all(verdict.verified for verdict in verdicts),
+        "results": [verdict.as_dict() for verdict in verdicts],
+    }
+    if result["verified"] or params["on_failure"] == "report":
+        module.exit_json(reasons=[reason.as_dict() for reason in reasons], **result)
+    results.fail(module, " | ".join(dict.fromkeys(reason.message for reason in reasons)), reasons, result)
+
+
+def _demand(params: dict[str, t.Any]) -> authority.Demand:
+    return authority.demand(
+        [_authority(index, entry) for index, entry in enumerate(params["trust"])],
+        threshold=params["threshold"],
+        formats=params["formats"],
+        annotations={str(name): str(value) for name, value in params["annotations"].items()},
+        denied_key_ids=args.key_ids(params["denied_key_ids"], option="denied_key_ids"),
+        docker_reference_check=params["docker_reference_check"],
+        recursive=params["recursive"],
+    )
+
+
+def _authority(index: int, entry: dict[str, t.Any]) -> authority.Authority:
+    name = entry["name"] or str(index)
+    if entry["public_key_path"] is not None:
+        data, where = read_key_file(entry["public_key_path"]), entry["public_key_path"]
+    else:
+        data, where = entry["public_key_content"].encode("utf-8"), f"public_key_content of authority {name}"
+    return authority.Authority(name, pem.read_public_key(data, where=where))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,262 @@
+#!/usr/bin/python
+# Copyright (c) the hallmark.signing authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: signing_key
+short_description: Make, import, convert or remove a signing key
+version_added: "1.0.0"
+description:
+  - Makes a private key file present, generated or imported from another file, and keeps its owner, group and mode.
+  - An existing key is never replaced. Asking for another one is an error.
+  - Reads PKCS#8 (plain and encrypted), SEC1, PKCS#1 and cosign's encrypted format, and writes PKCS#8 or cosign's.
+author:
+  - The hallmark.signing authors (@hallmark-signing)
+extends_documentation_fragment:
+  - hallmark.signing._attributes
+  - hallmark.signing._private_file
+  - hallmark.signing._private_file.passphrase
+  - hallmark.signing._private_file.source_passphrase
+attributes:
+  check_mode:
+    support: full
+    details: The key id of a key that is yet to be generated is not known; RV(key_id) is then null, with a warning.
+  diff_mode:
+    support: full
+    details: The diff shows public facts only.
+  idempotent:
+    support: full
+options:
+  path:
+    description: The private key file.
+    type: path
+    required: true
+  state:
+    description: Whether the key file shall be there. V(absent) requires O(key_id).
+    type: str
+    default: present
+    choices:
+      present: The key is generated, or imported from O(source_path), unless it is there.
+      absent: The key with O(key_id) is removed. Another key at O(path) is an error.
+  algorithm:
+    description:
+      - Algorithm of a new key. An existing key of another algorithm is an error. Not used with O(source_path).
+      - Images are signed with V(ecdsa-p256) and RSA keys. The other algorithms can be kept here, but
+        M(hallmark.signing.image_signature) refuses them, because cosign versions read them differently.
+    type: str
+    default: ecdsa-p256
+    choices: [ecdsa-p256, ecdsa-p384, ecdsa-p521, rsa-2048, rsa-3072, rsa-4096, ed25519]
+  format:
+    description: Format of the file. An existing key in another format is an error.
+    type: str
+    default: pem
+    choices:
+      pem: PKCS#8, encrypted when a passphrase is given.
+      cosign: The encrypted format of C(cosign generate-key-pair), which always wants a passphrase.
+  source_path:
+    description: A private key file on the managed host that is imported, and converted if it has another format.
+    type: path
+  key_id:
+    description: The expected key id; any other key is an error. Required with O(state=absent).
+    type: str
+  public_key_path:
+    description: File to which the public key is written as PEM, with mode C(0644). A file of another key is never overwritten.
+    type: path
+seealso:
+  - module: hallmark.signing.signing_key_info
+  - module: hallmark.signing.key_export
+"""
+
+EXAMPLES = r"""
+- name: Make a signing key of its own, with its public half beside it
+  hallmark.signing.signing_key:
+    path: /etc/hallmark-signing/release.key
+    public_key_path: /etc/hallmark-signing/release.pub
+
+- name: Convert a key of a vault into cosign's format
+  hallmark.signing.signing_key:
+    path: /etc/hallmark-signing/cosign.key
+    source_path: /root/import/release.pem
+    format: cosign
+    passphrase_path: /root/import/passphrase
+
+- name: Remove exactly this key
+  hallmark.signing.signing_key:
+    path: /etc/hallmark-signing/old.key
+    state: absent
+    key_id: 557e7bc25c2315e3e9344d34df49878948b7b3d7a7b1cb274d62b720a54029ae
+"""
+
+RETURN = r"""
+path:
+  description: The key file.
+  returned: always
+  type: str
+  sample: /etc/hallmark-signing/release.key
+key_id:
+  description: Lower-case hexadecimal SHA-256 of the DER SubjectPublicKeyInfo; null for a key that does not exist yet.
+  returned: always
+  type: str
+  sample: 557e7bc25c2315e3e9344d34df49878948b7b3d7a7b1cb274d62b720a54029ae
+public_key:
+  description: The public key as PEM; null for a key that does not exist.
+  returned: always
+  type: str
+  sample: "-----BEGIN PUBLIC KEY-----\n..."
+algorithm:
+  description: Algorithm of the key.
+  returned: always
+  type: str
+  sample: ecdsa-p256
+format:
+  description: Format of the file.
+  returned: always
+  type: str
+  sample: pem
+encrypted:
+  description: Whether a passphrase protects the file.
+  returned: always
+  type: bool
+  sample: false
+mode:
+  description: Mode of the file, in octal digits.
+  returned: always
+  type: str
+  sample: "0600"
+reasons:
+  description: Why the task failed; empty otherwise.
+  returned: always
+  type: list
+  elements: dict
+  sample: []
+"""
+
+import os
+import typing as t
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ..module_utils._ansible import args, deps, results, secrets
+from ..module_utils._custody import key_file, private_file
+from ..module_utils._errors import HallmarkError, KeyFileError
+from ..module_utils._keys import algorithms, pem
+from ..module_utils._keys.signers.file import read_key_file
+
+
+def main() -> None:
+    """Run the module."""
+    module = AnsibleModule(
+        argument_spec={
+            "path": {"type": "path", "required": True},
+            "state": {"type": "str", "default": "present", "choices": ["present", "absent"]},
+            "algorithm": {
+                "type": "str", "default": "ecdsa-p256",
+                "choices": ["ecdsa-p256", "ecdsa-p384", "ecdsa-p521", "rsa-2048", "rsa-3072", "rsa-4096", "ed25519"],
+            },
+            "format": {"type": "str", "default": "pem", "choices": ["pem", "cosign"]},
+            **args.passphrase_spec(),
+            "source_path": {"type": "path"},
+            **args.passphrase_spec("source_"),
+            "key_id": {"type": "str", "no_log": False},
+            "public_key_path": {"type": "path", "no_log": False},
+            **args.file_spec(),
+        },
+        mutually_exclusive=[
+            ("passphrase", "passphrase_path"), ("source_passphrase", "source_passphrase_path"),
+        ],
+        required_if=[("state", "absent", ["key_id"])],
+        supports_check_mode=True,
+    )
+    empty = {
+        "changed": False, "path": module.params["path"], "key_id": module.params["key_id"], "public_key": None,
+        "algorithm": None, "format": module.params["format"], "encrypted": None, "mode": module.params["mode"],
+    }
+    deps.require_for_keys(module, empty=empty)
+    try:
+        result = _present(module) if module.params["state"] == "present" else _absent(module)
+    except HallmarkError as exc:
+        results.fail_with(module, exc, empty)
+    results.finish(module, [], {**empty, **result})
+
+
+def _present(module: AnsibleModule) -> dict[str, t.Any]:
+    params = module.params
+    wanted = key_file.Wanted(
+        format=params["format"],
+        passphrase=secrets.passphrase(params),
+        attributes=private_file.attributes(mode=params["mode"], owner=params["owner"], group=params["group"]),
+        algorithm=None if params["source_path"] else params["algorithm"],
+        key_id=_expected_key_id(params),
+    )
+    made = key_file.ensure_present(params["path"], wanted, lambda: _new_key(module), dry_run=module.check_mode)
+    changed = made.changed
+    if made.public is None:
+        module.warn(f"{params['path']}: the key does not exist yet; its key id is not known before it is made.")
+    elif params["public_key_path"]:
+        own = made.public
+        changed |= key_file.ensure_public_file(
+            params["public_key_path"], own.pem.encode("ascii"), dry_run=module.check_mode,
+            is_former=lambda data: _is_public_key(data, own.key_id),
+        )
+    return {
+        "changed": changed,
+        **made.facts(),
+        "public_key": made.public.pem if made.public else None,
+        **results.diff(module, made.before(), made.facts(), params["path"]),
+    }
+
+
+def _expected_key_id(params: dict[str, t.Any]) -> str | None:
+    """Return the key id that must be there: as asked for, or that of the key to import."""
+    gone = params["source_path"] and os.path.exists(params["path"]) and not os.path.exists(params["source_path"])
+    if params["source_path"] is None or gone:
+        # A source that was taken away after the import is not missed.
+        return t.cast("str | None", params["key_id"])
+    source = _read_source(params)
+    if params["key_id"] not in (None, source.public.key_id):
+        raise KeyFileError(
+            code="key_mismatch", object=params["source_path"], attempt="import the key",
+            cause=f"its key id is {source.public.key_id}, expected {params['key_id']}", advice="Name the right file.",
+        )
+    return source.public.key_id
+
+
+def _read_source(params: dict[str, t.Any]) -> pem.PrivateKey:
+    return pem.read_private_key(
+        read_key_file(params["source_path"]), passphrase=secrets.passphrase(params, "source_"),
+        where=params["source_path"],
+    )
+
+
+def _new_key(module: AnsibleModule) -> algorithms.AnyPrivateKey | None:
+    if module.params["source_path"]:
+        return _read_source(module.params).key
+    return None if module.check_mode else algorithms.generate(algorithms.by_name(module.params["algorithm"]))
+
+
+def _absent(module: AnsibleModule) -> dict[str, t.Any]:
+    params = module.params
+    changed = key_file.ensure_absent(
+        params["path"], key_id=params["key_id"], passphrase=secrets.passphrase(params), dry_run=module.check_mode
+    )
+    if params["public_key_path"]:
+        changed |= key_file.remove_public_file(
+            params["public_key_path"], dry_run=module.check_mode,
+            is_ours=lambda data: _is_public_key(data, params["key_id"]),
+        )
+    before = {"key_id": params["key_id"]} if changed else {}
+    return {"changed": changed, **results.diff(module, before, {}, params["path"])}
+
+
+def _is_public_key(data: bytes, key_id: str) -> bool:
+    try:
+        return pem.read_public_key(data, where="public key").key_id == key_id
+    except KeyFileError:
+        return False
+
+
+if __name__ == "__main__":
+    main()
