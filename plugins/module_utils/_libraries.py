@@ -11,6 +11,7 @@ file imports such names inside C(with optional():) and every module calls C(requ
 from __future__ import annotations
 
 import importlib
+import re
 import typing as t
 from contextlib import contextmanager, suppress
 
@@ -57,12 +58,12 @@ def require(library: str, *, floor: str | None = None) -> None:
 
 
 def _as_tuple(version: str) -> tuple[int, ...]:
+    # 7.0rc1 counts as 7.0: what follows the digits of a part ends the version.
     numbers: list[int] = []
     for part in version.split("."):
-        digits = "".join(ch for ch in part if ch.isdigit())
-        if not part.isdigit():
-            if digits and part[0].isdigit():
-                numbers.append(int(digits))
+        digits = t.cast("re.Match[str]", re.match(r"[0-9]*", part)).group()
+        if digits:
+            numbers.append(int(digits))
+        if digits != part:
             break
-        numbers.append(int(part))
     return tuple(numbers)

@@ -12,6 +12,7 @@ different claims. Everything of that kind is refused here.
 from __future__ import annotations
 
 import json
+import math
 import typing as t
 from dataclasses import dataclass
 
@@ -23,7 +24,7 @@ _REQUIRED: t.Any = object()
 
 def dumps(value: t.Any) -> bytes:
     """Return compact UTF-8 JSON, members in the order given, escaped as Go's C(encoding/json) does."""
-    text = json.dumps(value, separators=(",", ":"), ensure_ascii=False)
+    text = json.dumps(value, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
     for character, escape in (
         ("<", "\\u003c"), (">", "\\u003e"), ("&", "\\u0026"), ("\u2028", "\\u2028"), ("\u2029", "\\u2029"),
     ):
@@ -34,7 +35,7 @@ def dumps(value: t.Any) -> bytes:
 def loads(data: bytes, *, what: str, where: str) -> JsonObject:
     """Parse C(data), which must be one JSON object.
 
-    Refused: duplicate members, byte order marks, trailing data, NaN and Infinity, numbers over 32 characters,
+    Refused: duplicate members, byte order marks, trailing data, lone surrogates, NaN and Infinity, numbers over 32 characters,
     nesting beyond the interpreter's depth. C(what) names the document, C(where) the object it came from.
     Raises FormatError (malformed).
     """
@@ -46,6 +47,8 @@ def loads(data: bytes, *, what: str, where: str) -> JsonObject:
             parse_int=_bounded_int,
             parse_float=_bounded_float,
         )
+        # A lone surrogate is no text: each reader would put something else in its place.
+        json.dumps(value, ensure_ascii=False).encode("utf-8")
     except (ValueError, RecursionError) as exc:
         cause = "it is nested too deeply" if isinstance(exc, RecursionError) else str(exc)
         raise _malformed(what, where, f"not strict JSON: {cause}") from exc
@@ -76,7 +79,10 @@ def _bounded_int(text: str) -> int:
 
 
 def _bounded_float(text: str) -> float:
-    return float(_bounded(text))
+    value = float(_bounded(text))
+    if not math.isfinite(value):
+        raise ValueError("a number without bounds")
+    return value
 
 
 def _malformed(what: str, where: str, cause: str) -> FormatError:
@@ -106,10 +112,10 @@ class JsonObject:
         return self
 
     def no_case_variants(self, *names: str) -> JsonObject:
-        """Refuse members that differ from one of C(names) by case only: Go reads them as the same."""
-        known = {name.lower() for name in names}
+        """Refuse members that differ from one of C(names) by case only: Go folds case, and reads them as the same."""
+        known = {name.casefold() for name in names}
         for member in self.members:
-            if member not in names and member.lower() in known:
+            if member not in names and member.casefold() in known:
                 raise self.error(f"member {member!r} differs from a known one by case only")
         return self
 

@@ -287,11 +287,9 @@ def _child(fd: int, name: str, below: str, *, create: bool) -> os.stat_result | 
         return os.stat(name, dir_fd=fd, follow_symlinks=False)
 
 
-def _check_step(parent: os.stat_result, child: os.stat_result, here: str, below: str) -> None:
-    """Refuse a step that somebody else could redirect."""
-    if not _is_trusted(parent):
-        raise unsafe(here, "it belongs to another user, who could exchange what is in it")
-    if parent.st_mode & 0o022 and not (parent.st_mode & stat.S_ISVTX and _is_trusted(child)):
+def _check_step(above: os.stat_result, child: os.stat_result, here: str, below: str) -> None:
+    """Refuse a step that anybody could redirect; C(above) is an ancestor of the folder the file goes into."""
+    if above.st_mode & stat.S_IWOTH and not (above.st_mode & stat.S_ISVTX and _is_trusted(child)):
         raise unsafe(here, f"it can be written by others, who could exchange {below}")
     if stat.S_ISLNK(child.st_mode) and not _is_trusted(child):
         raise unsafe(below, "it is a symbolic link of another user")

@@ -83,14 +83,14 @@ def read_chain(data: bytes, *, where: str) -> CertificateFacts:
     Raises KeyFileError (malformed): something else than certificates, or one that the former does not name
     as its issuer.
     """
-    blocks = pem.split(data, where=where)
+    blocks = pem.split(data, where=where, what="certificate")
     if any(block.label != "CERTIFICATE" for block in blocks):
         raise _unreadable(where, "it holds something else than certificates")
     try:
         chain = [x509.load_pem_x509_certificate(block.text) for block in blocks]
         for lower, upper in zip(chain, chain[1:]):
             if lower.issuer != upper.subject:
-                raise _unreadable(where, f"{_name(upper.subject)} did not issue the certificate before it")
+                raise _unreadable(where, f"{_name(upper.subject)!r} did not issue the certificate before it")
         leaf = chain[0]
         return CertificateFacts(
             key_id=key_id(leaf.public_key()),
@@ -100,7 +100,9 @@ def read_chain(data: bytes, *, where: str) -> CertificateFacts:
             not_before=_rfc3339(leaf, "not_valid_before"),
             not_after=_rfc3339(leaf, "not_valid_after"),
         )
-    except (ValueError, UnsupportedAlgorithm) as exc:
+    except (
+        ValueError, UnsupportedAlgorithm, x509.DuplicateExtension, x509.InvalidVersion, x509.UnsupportedGeneralNameType,
+    ) as exc:
         raise _unreadable(where, f"a certificate cannot be parsed ({type(exc).__name__})") from exc
 
 

@@ -10,12 +10,12 @@ PEM is read strictly (RFC 7468): one key per file, so that two tools cannot pick
 from __future__ import annotations
 
 import base64
-import binascii
 import re
 import textwrap
 import typing as t
 from dataclasses import dataclass, field
 
+from .. import _base64
 from .._errors import KeyFileError
 from .._libraries import optional
 from . import encrypted_key
@@ -31,8 +31,11 @@ if t.TYPE_CHECKING:
 
 MINIMUM_PASSPHRASE = 8
 _BLOCK = re.compile(
-    rb"-----BEGIN ([A-Z0-9 ]+)-----[ \t]*\r?\n(.*?)-----END \1-----[ \t]*(?:\r?\n|\Z)", re.DOTALL
+    rb"-----BEGIN ([A-Z0-9 ]+)-----[ \t]*\r?\n((?:[^-]|-(?!----))*)-----END \1-----[ \t]*(?:\r?\n|\Z)"
 )
+_ENCRYPTED_HEADER = re.compile(rb"^Proc-Type:\s*4,\s*ENCRYPTED", re.MULTILINE)
+# RSASSA-PSS (RFC 4055): the library drops the restriction, and would sign with the wrong padding.
+_PSS_OID = bytes.fromhex("06092a864886f70d01010a")
 _PLAIN_PRIVATE = ("PRIVATE KEY", "EC PRIVATE KEY", "RSA PRIVATE KEY")
 _ENCRYPTED_PKCS8 = "ENCRYPTED PRIVATE KEY"
 _PUBLIC = ("PUBLIC KEY", "RSA PUBLIC KEY")
@@ -57,7 +60,7 @@ class PemBlock:
     @property
     def is_encrypted(self) -> bool:
         """Whether a passphrase protects the block: by its label, or by the headers of RFC 1421."""
-        return self.label.startswith("ENCRYPTED ") or b"Proc-Type: 4,ENCRYPTED" in self.body
+        return self.label.startswith("ENCRYPTED ") or _ENCRYPTED_HEADER.search(self.body) is not None
 
 
 @dataclass(frozen=True)
@@ -85,8 +88,10 @@ class PrivateKey:
     encrypted: bool
 
 
-def split(data: bytes, *, where: str) -> tuple[PemBlock, ...]:
+def split(data: bytes, *, where: str, what: str = "key") -> tuple[PemBlock, ...]:
     """Return the PEM blocks of C(data); text between them is ignored, as RFC 7468 section 2 allows.
+
+    C(what) is the word for it in errors.
 
     Raises KeyFileError (malformed): no block at all, or one without its end.
     """
@@ -95,7 +100,10 @@ def split(data: bytes, *, where: str) -> tuple[PemBlock, ...]:
     )
     if not blocks or len(blocks) != data.count(b"-----BEGIN "):
         cause = "it holds no PEM block" if b"-----BEGIN " not in data else "a PEM block has no matching end"
-        raise _unreadable(where, "malformed", cause, "Convert DER files with: openssl pkey -inform DER -in FILE.")
+        raise KeyFileError(
+            code="malformed", object=where, attempt=f"read the {what}", cause=cause,
+            advice="Give it as PEM; openssl converts DER files with -inform DER.",
+        )
     return blocks
 
 
@@ -113,6 +121,8 @@ def read_private_key(data: bytes, *, passphrase: bytes | None, where: str) -> Pr
     if block.label in encrypted_key.LABELS:
         der = encrypted_key.decrypt(_decode(block, where), t.cast(bytes, passphrase), where=where)
         return _private(_load(_pem_text("PRIVATE KEY", der), None, where), "cosign", True, where)
+    if not block.is_encrypted and block.label == "PRIVATE KEY" and _PSS_OID in _decode(block, where):
+        raise _restricted(where)
     secret = passphrase if block.is_encrypted else None
     return _private(_load(block.text, secret, where), "pem", block.is_encrypted, where)
 
@@ -122,7 +132,9 @@ def only_private_block(data: bytes, *, where: str) -> PemBlock:
 
     Raises KeyFileError (malformed) that says what the file is instead.
     """
-    blocks = [block for block in split(data, where=where) if block.label != "EC PARAMETERS"]
+    blocks = list(split(data, where=where))
+    if blocks[0].label == "EC PARAMETERS":
+        del blocks[0]
     if len(blocks) != 1:
         found = ", ".join(block.label for block in blocks) or "EC PARAMETERS only"
         raise _unreadable(
@@ -158,8 +170,12 @@ def read_public_key(data: bytes, *, where: str) -> PublicKey:
         )
     try:
         key = serialization.load_pem_public_key(blocks[0].text)
-    except (ValueError, UnsupportedAlgorithm) as exc:
-        raise _unreadable(where, "malformed", f"no public key can be parsed ({type(exc).__name__})", "") from exc
+    except UnsupportedAlgorithm as exc:
+        raise _unknown_algorithm(where) from exc
+    except ValueError as exc:
+        raise _unreadable(where, "malformed", "no public key can be parsed", "Check that the file is whole.") from exc
+    if _PSS_OID in _decode(blocks[0], where):
+        raise _restricted(where)
     return public_key(key, where=where)
 
 
@@ -181,11 +197,16 @@ def write_private_key(key: AnyPrivateKey, *, format: KeyFormat, passphrase: byte
             "Choose a longer one.",
         )
     if format == "pem":
-        return key.private_bytes(
-            serialization.Encoding.PEM,
-            serialization.PrivateFormat.PKCS8,
-            serialization.NoEncryption() if passphrase is None else serialization.BestAvailableEncryption(passphrase),
-        )
+        try:
+            return key.private_bytes(
+                serialization.Encoding.PEM,
+                serialization.PrivateFormat.PKCS8,
+                serialization.BestAvailableEncryption(passphrase) if passphrase else serialization.NoEncryption(),
+            )
+        except ValueError:
+            raise _unreadable(
+                "passphrase", "passphrase_invalid", "it is too long for PKCS#8", "Use less than 1024 bytes."
+            ) from None
     if passphrase is None:
         raise _unreadable(
             "passphrase", "passphrase_invalid", "cosign's key format is always encrypted",
@@ -201,10 +222,15 @@ def _load(text: bytes, passphrase: bytes | None, where: str) -> object:
     try:
         return serialization.load_pem_private_key(text, passphrase)
     except UnsupportedAlgorithm as exc:
-        raise _unreadable(where, "unsupported_algorithm", "its algorithm is not known", "") from exc
+        raise _unknown_algorithm(where) from exc
     except (ValueError, TypeError):
         # The library's own text is not shown: it is of no use, and must never quote input.
         pass
+    if passphrase == b"":
+        raise _unreadable(
+            where, "passphrase_invalid", "an empty passphrase does not open it, and PKCS#8 cannot be read with one here",
+            "Write it anew with a passphrase: openssl pkcs8 -topk8 -in FILE -out NEW.",
+        )
     if passphrase is None:
         raise _unreadable(where, "malformed", "no private key can be parsed", "Check that the file is whole.")
     raise _unreadable(
@@ -221,14 +247,25 @@ def _private(key: object, format: KeyFormat, encrypted: bool, where: str) -> Pri
 
 def _decode(block: PemBlock, where: str) -> bytes:
     try:
-        return base64.b64decode(b"".join(block.body.split()), validate=True)
-    except binascii.Error as exc:
+        return _base64.decode(b"".join(block.body.split()).decode("ascii"))
+    except ValueError as exc:
         raise _unreadable(where, "malformed", "its PEM block is not base64", "Check that the file is whole.") from exc
 
 
 def _pem_text(label: str, data: bytes) -> bytes:
     lines = "\n".join(textwrap.wrap(base64.b64encode(data).decode("ascii"), 64))
     return f"-----BEGIN {label}-----\n{lines}\n-----END {label}-----\n".encode("ascii")
+
+
+def _unknown_algorithm(where: str) -> KeyFileError:
+    return _unreadable(where, "unsupported_algorithm", "its algorithm is not known", "Use P-256 or RSA.")
+
+
+def _restricted(where: str) -> KeyFileError:
+    return _unreadable(
+        where, "unsupported_algorithm", "it is an RSA key restricted to PSS, which no cosign reads",
+        "Use an unrestricted RSA key, or P-256.",
+    )
 
 
 def _unreadable(

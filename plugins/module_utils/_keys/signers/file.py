@@ -6,6 +6,8 @@
 
 from __future__ import annotations
 
+import os
+import stat
 from dataclasses import dataclass, field
 
 from ..._errors import KeyFileError
@@ -45,11 +47,14 @@ def load(path: str, *, passphrase: bytes | None, key_id: str | None) -> FileSign
 def read_key_file(path: str) -> bytes:
     """Return the bytes of a key or certificate file of at most 1 MiB. Raises KeyFileError (not_found, malformed)."""
     try:
-        with open(path, "rb") as stream:
+        # Without blocking: a pipe would be waited for.
+        with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as stream:
+            if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
+                raise ValueError("it is not a regular file")
             data = stream.read(MAXIMUM_KEY_FILE + 1)
-    except OSError as exc:
+    except (OSError, ValueError) as exc:
         raise KeyFileError(
-            code="not_found", object=path, attempt="read the file", cause=exc.strerror or type(exc).__name__,
+            code="not_found", object=path, attempt="read the file", cause=getattr(exc, "strerror", None) or str(exc),
             advice="Check the path, and that the user of this task may read it.",
         ) from exc
     if len(data) > MAXIMUM_KEY_FILE:
