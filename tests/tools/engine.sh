@@ -79,7 +79,7 @@ engine_base() {
     mkdir -p "$work/cache"
     note "making a base image of Debian packages ($suite), once"
     # shellcheck disable=SC2016
-    as_root mmdebstrap --quiet --mode=auto --variant=minbase --include=nginx-light \
+    as_root mmdebstrap --quiet --mode=auto --format=tar --variant=minbase --include=nginx-light \
       --dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-exclude=/usr/share/man/*' \
       --dpkgopt='path-exclude=/usr/share/locale/*' \
       --customize-hook='rm -rf "$1"/var/lib/apt/lists/* "$1"/var/cache/*' \

@@ -120,6 +120,6 @@ need_cosign() {
 cosigns_json() {
   [ -s "$work/tools/versions" ] || { echo '[]'; return; }
   awk 'BEGIN { printf "[" }
-       { printf "%s{\"name\": \"cosign %s\", \"version\": \"%s\", \"program\": \"%s\"}", NR > 1 ? ", " : "", $2, $2, $4 }
+       { printf "%s{\"name\": \"cosign %s\", \"version\": \"%s\", \"program\": \"%s\"}", (NR > 1 ? ", " : ""), $2, $2, $4 }
        END { print "]" }' "$work/tools/versions"
 }
