@@ -28,7 +28,6 @@ ReasonCode = t.Literal[
     "key_unknown",
     "library_missing",
     "limit_exceeded",
-    "limited_readers",
     "local_base",
     "malformed",
     "mode_too_open",
@@ -40,7 +39,6 @@ ReasonCode = t.Literal[
     "registry_error",
     "signature_invalid",
     "threshold_not_met",
-    "tls_key",
     "type_mismatch",
     "unauthorized",
     "unsupported_algorithm",
@@ -104,7 +102,12 @@ class CustodyError(HallmarkError):
 
 
 class RegistryError(HallmarkError):
-    """A registry cannot be reached, refuses, or answers with something that cannot be trusted."""
+    """A registry cannot be reached, refuses, or answers with something that cannot be trusted.
+
+    C(is_transient) says that the same request may succeed later.
+    """
+
+    is_transient = False
 
 
 class FormatError(HallmarkError):

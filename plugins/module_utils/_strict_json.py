@@ -35,8 +35,9 @@ def dumps(value: t.Any) -> bytes:
 def loads(data: bytes, *, what: str, where: str) -> JsonObject:
     """Parse C(data), which must be one JSON object.
 
-    Refused: duplicate members, byte order marks, trailing data, lone surrogates, NaN and Infinity, numbers over 32 characters,
-    nesting beyond the interpreter's depth. C(what) names the document, C(where) the object it came from.
+    Refused: duplicate members, byte order marks, trailing data, lone surrogates, NaN and Infinity,
+    numbers over 32 characters, nesting beyond the interpreter's depth. C(what) names the document, C(where) the
+    object it came from.
     Raises FormatError (malformed).
     """
     try:

@@ -77,7 +77,8 @@ def main() -> int:
     environment = {**os.environ, "HOME": str(home), "PATH": os.pathsep.join(path)}
     process = subprocess.Popen(
         [str(binaries / "ansible-test"), *sys.argv[1:]],
-        cwd=COPY, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, stdin=subprocess.DEVNULL,
+        cwd=COPY, env=environment, text=True,
+        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
     )
     skipped = False
     for line in process.stdout or ():

@@ -13,7 +13,7 @@ import sys
 
 def free_ports(count: int) -> list[int]:
     """Return different ports that nothing listens on now; all are held until the last one is found."""
-    sockets = [socket.socket() for _ in range(count)]
+    sockets = [socket.socket() for _index in range(count)]
     try:
         for one in sockets:
             one.bind(("127.0.0.1", 0))

@@ -228,7 +228,7 @@ def _load(text: bytes, passphrase: bytes | None, where: str) -> object:
         pass
     if passphrase == b"":
         raise _unreadable(
-            where, "passphrase_invalid", "an empty passphrase does not open it, and PKCS#8 cannot be read with one here",
+            where, "passphrase_invalid", "an empty passphrase does not open it; PKCS#8 cannot be read with one",
             "Write it anew with a passphrase: openssl pkcs8 -topk8 -in FILE -out NEW.",
         )
     if passphrase is None:

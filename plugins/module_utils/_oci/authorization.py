@@ -17,9 +17,12 @@ from urllib.parse import urlencode, urlsplit
 
 from .. import _strict_json
 from .._errors import FormatError, RegistryError
+from . import location
 from .credentials import Credentials
 
-_PARAMETER = re.compile(r'([a-zA-Z_]+)\s*=\s*"([^"]*)"')
+_SCHEME = re.compile(r'(?:^|,)\s*(Basic|Bearer)(?:\s+|$)', re.IGNORECASE)
+_OTHER_SCHEME = re.compile(r',\s*[A-Za-z][A-Za-z0-9-]*(?:\s+[A-Za-z0-9]|\s*$|\s*,)')
+_PARAMETER = re.compile(r'([a-zA-Z_]+)\s*=\s*(?:"([^"]*)"|([^\s,"]+))')
 _DEFAULT_LIFETIME = 60
 _CLOCK_MARGIN = 10
 
@@ -52,22 +55,33 @@ class Token:
         return time.monotonic() < self.stale_at
 
 
-def read_challenge(header: str, *, secure: bool, where: str) -> Challenge:
-    """Parse a WWW-Authenticate header; C(secure) says that the registry itself was reached by HTTPS.
+def read_challenge(header: str, *, base: str, where: str) -> Challenge:
+    """Parse WWW-Authenticate headers, joined by commas; Bearer is preferred to Basic, others are passed over.
 
-    Raises RegistryError (unauthorized): an unknown scheme, or a token service on plain HTTP for a registry
-    on HTTPS, to which a password would be sent in clear.
+    C(base) is the URL of the registry. Raises RegistryError (unauthorized): no scheme we know, or a token
+    service to which no password may go: on plain HTTP when the registry is on HTTPS, or in a foreign network.
     """
-    scheme = header.partition(" ")[0].lower()
-    parameters = {name.lower(): value for name, value in _PARAMETER.findall(header)}
-    if scheme == "basic":
-        return Challenge("basic", parameters.get("realm", ""), "")
-    realm = parameters.get("realm", "")
-    if scheme != "bearer" or urlsplit(realm).scheme not in ("https", "http"):
-        raise _refused(where, "it asks for an authentication that is neither Basic nor Bearer")
-    if secure and urlsplit(realm).scheme != "https":
-        raise _refused(where, "its token service is on plain HTTP while the registry is on HTTPS")
-    return Challenge("bearer", realm, parameters.get("service", ""))
+    found = {match[1].lower(): header[match.end():] for match in reversed(list(_SCHEME.finditer(header)))}
+    if "bearer" in found:
+        parameters = _parameters(found["bearer"])
+        try:
+            realm = location.resolve(base, parameters.get("realm", ""))
+        except ValueError as exc:
+            raise _refused(where, f"its token service is at no usable address: {exc}") from exc
+        if not parameters.get("realm"):
+            raise _refused(where, "it names no token service")
+        if location.is_secure(base) and not location.is_secure(realm):
+            raise _refused(where, "its token service is on plain HTTP while the registry is on HTTPS")
+        return Challenge("bearer", realm, parameters.get("service", ""))
+    if "basic" in found:
+        return Challenge("basic", _parameters(found["basic"]).get("realm", ""), "")
+    raise _refused(where, "it asks for an authentication that is neither Basic nor Bearer")
+
+
+def _parameters(text: str) -> dict[str, str]:
+    other = _OTHER_SCHEME.search(re.sub(r'"[^"]*"', lambda quoted: '"' + "x" * (len(quoted[0]) - 2) + '"', text))
+    own = text[:other.start()] if other else text
+    return {name.lower(): quoted or bare for name, quoted, bare in reversed(_PARAMETER.findall(own))}
 
 
 def read_token(body: bytes, *, where: str) -> Token:
@@ -79,7 +93,7 @@ def read_token(body: bytes, *, where: str) -> Token:
     except FormatError as exc:
         # The answer holds a credential: say what is wrong with it, never quote it.
         raise _refused(where, "its token service answered with something else than a token") from exc
-    if not value or not value.isprintable():
+    if not value or not value.isascii() or not value.isprintable() or " " in value:
         raise _refused(where, "its token service gave no token")
     return Token(value, time.monotonic() + max(seconds, _DEFAULT_LIFETIME) - _CLOCK_MARGIN)
 

@@ -65,10 +65,10 @@ def read_auth_file(path: str | None) -> AuthFile:
         with open(where, "rb") as stream:
             document = json.loads(stream.read(_MAX_FILE))
         auths = document.get("auths") or {}
-        found = {_host(name): _credentials(entry, where) for name, entry in auths.items()}
+        found = {_host(name): _credentials(entry, where) for name, entry in auths.items() if _is_whole_host(name)}
     except OSError as exc:
         raise _unreadable(where, "not_found", exc.strerror or type(exc).__name__) from exc
-    except (ValueError, AttributeError, TypeError) as exc:
+    except (ValueError, AttributeError, TypeError, RecursionError) as exc:
         # The parser's text may quote the file, and the file holds passwords.
         raise _unreadable(where, "malformed", "it is not a docker configuration") from (
             None if isinstance(exc, ValueError) else exc
@@ -84,6 +84,12 @@ def _host(name: str) -> str:
     return _HUB_KEY if host in (HUB, "registry-1.docker.io") else host
 
 
+def _is_whole_host(name: str) -> bool:
+    # Other tools also keep credentials for a namespace, HOST/TEAM; those are not for the whole host.
+    bare = name.partition("://")[2] or name
+    return bare.partition("/")[2].strip("/") in ("", "v1", "v2")
+
+
 def _credentials(entry: t.Mapping[str, t.Any], source: str) -> Credentials | None:
     username, password = entry.get("username"), entry.get("password")
     if entry.get("auth"):
@@ -92,7 +98,7 @@ def _credentials(entry: t.Mapping[str, t.Any], source: str) -> Credentials | Non
         except (binascii.Error, UnicodeDecodeError):
             raise ValueError("an auth entry is not base64") from None
         username, _colon, password = pair.partition(":")
-    if not username or password is None:
+    if not username or password is None or (not password and entry.get("identitytoken")):
         return None
     return Credentials(str(username), str(password).rstrip("\0"), source)
 

@@ -22,11 +22,17 @@ def writer(name: str) -> t.Iterator[None]:
     """Hold the lock for C(name), such as HOST/REPO@DIGEST, while the block runs; others wait.
 
     The lock files lie in a folder of this user only and stay there, empty: removing them would race.
-    Raises RegistryError (destination_unsafe) if that folder belongs to somebody else.
+    Raises RegistryError: destination_unsafe if that folder belongs to somebody else, or write_failed.
     """
     folder = _folder()
     path = os.path.join(folder, hashlib.sha256(name.encode("utf-8")).hexdigest()[:32])
-    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    try:
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    except OSError as exc:
+        raise RegistryError(
+            code="write_failed", object=path, attempt="lock the signatures of an image",
+            cause=exc.strerror or type(exc).__name__, advice="Make room or allow access in that folder.",
+        ) from exc
     try:
         fcntl.flock(fd, fcntl.LOCK_EX)
         yield

@@ -21,8 +21,13 @@ OCI_EMPTY = "application/vnd.oci.empty.v1+json"
 ACCEPTED = (OCI_MANIFEST, OCI_INDEX, DOCKER_MANIFEST, DOCKER_LIST)
 EMPTY_OBJECT = b"{}"
 
-# BuildKit hangs its provenance into an index as manifests of platform unknown/unknown with this annotation.
+# BuildKit hangs its provenance into an index as manifests of this platform with this annotation.
 _BUILDKIT_TYPE = "vnd.docker.reference.type"
+_BUILDKIT_VALUE = "attestation-manifest"
+_BUILDKIT_PLATFORM = {"architecture": "unknown", "os": "unknown"}
+_MEMBERS = (
+    "schemaVersion", "mediaType", "artifactType", "config", "layers", "manifests", "subject", "annotations",
+)
 _MAX_SIZE = 1 << 62
 
 
@@ -39,6 +44,14 @@ class Descriptor:
     artifact_type: str = ""
     annotations: t.Mapping[str, str] = field(default_factory=dict)
     source: t.Mapping[str, t.Any] = field(default_factory=dict, repr=False, compare=False)
+
+    @property
+    def is_build_attestation(self) -> bool:
+        """Whether this is one of BuildKit's attestations inside an index; a real platform is never one."""
+        return (
+            self.annotations.get(_BUILDKIT_TYPE) == _BUILDKIT_VALUE
+            and self.source.get("platform") == _BUILDKIT_PLATFORM
+        )
 
     def as_json(self) -> dict[str, t.Any]:
         """Return the JSON members: as they were read, else in the order cosign writes them."""
@@ -73,7 +86,7 @@ class Manifest:
     @property
     def images(self) -> tuple[Descriptor, ...]:
         """The children of an index that are images: BuildKit's attestation manifests are left out."""
-        return tuple(child for child in self.children if _BUILDKIT_TYPE not in child.annotations)
+        return tuple(child for child in self.children if not child.is_build_attestation)
 
     def descriptor(self) -> Descriptor:
         """Return the descriptor that points to this manifest."""
@@ -85,7 +98,7 @@ def parse(raw: bytes, *, content_type: str, where: str) -> Manifest:
 
     Raises FormatError (malformed), also when both types are given and differ.
     """
-    top = _strict_json.loads(raw, what="manifest", where=where)
+    top = _strict_json.loads(raw, what="manifest", where=where).no_case_variants(*_MEMBERS)
     declared = top.string("mediaType", "")
     header = content_type.partition(";")[0].strip()
     media_type = declared or header
@@ -95,19 +108,26 @@ def parse(raw: bytes, *, content_type: str, where: str) -> Manifest:
         raise top.error(f"its media type {media_type[:100]!r} is not an OCI or Docker manifest")
     if declared and header in ACCEPTED and header != declared:
         raise top.error(f"it says {declared}, the registry says {header}")
-    if "manifests" in top.members and "layers" in top.members:
-        raise top.error("it is both an image and an index")
-    children = top.objects("manifests", []) if media_type in (OCI_INDEX, DOCKER_LIST) else []
+    # CVE-2021-41190: one document must not be an image to one reader and an index to another.
+    is_index = media_type in (OCI_INDEX, DOCKER_LIST)
+    if any(top.members.get(name) is not None for name in (("config", "layers") if is_index else ("manifests",))):
+        raise top.error("it has members of an image and of an index")
+    children = _list(top, "manifests")
     return Manifest(
         raw=raw,
         digest=digest_of(raw),
         media_type=media_type,
         artifact_type=top.string("artifactType", ""),
-        config=descriptor(top.object("config")) if "config" in top.members else None,
-        layers=tuple(descriptor(layer) for layer in top.objects("layers", [])),
+        config=descriptor(top.object("config")) if top.members.get("config") is not None else None,
+        layers=tuple(descriptor(layer) for layer in _list(top, "layers")),
         children=tuple(descriptor(child) for child in children),
         annotations=top.strings("annotations"),
     )
+
+
+def _list(top: _strict_json.JsonObject, name: str) -> list[_strict_json.JsonObject]:
+    # Registries written in Go send null for an empty list.
+    return [] if top.members.get(name) is None else top.objects(name)
 
 
 def descriptor(source: _strict_json.JsonObject) -> Descriptor:

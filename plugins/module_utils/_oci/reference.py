@@ -98,7 +98,7 @@ def parse_name(name: str, *, whole: str | None = None) -> Reference:
     if host in _HUB_ALIASES:
         host = HUB
         repository = repository if "/" in repository else f"library/{repository}"
-    if not _REPOSITORY.fullmatch(repository) or len(f"{host}/{repository}") > _MAX_NAME:
+    if not _REPOSITORY.fullmatch(repository) or len(repository) > _MAX_NAME:
         raise _malformed(
             text, f"{repository[:150]!r} is not a repository (lower-case letters, digits, separators; at most 255 long)"
         )

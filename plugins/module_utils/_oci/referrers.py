@@ -13,7 +13,7 @@ import random
 import time
 import typing as t
 
-from .._errors import FormatError, RegistryError
+from .._errors import RegistryError
 from . import lock
 from . import manifest as manifests
 from .digest import digest_of
@@ -39,10 +39,16 @@ def find(registries: Registries, image: Reference, digest: str) -> tuple[Descrip
     Their types and annotations are hints of whoever wrote the list: look into the manifests. Raises
     RegistryError, and FormatError for a list that cannot be parsed.
     """
-    if registries.has_referrers_api.get(image.host) is not False:
+    listed = None
+    if image.host not in registries.has_referrers_api:
+        # One asks, the others wait for the answer.
+        with registries.referrers_probe:
+            if image.host not in registries.has_referrers_api:
+                listed = _ask_api(registries, image, digest)
+    if listed is None and registries.has_referrers_api.get(image.host):
         listed = _ask_api(registries, image, digest)
-        if listed is not None:
-            return listed
+    if listed is not None:
+        return listed
     index = _fallback_index(registries, image, digest)
     return _bounded(index.children if index else (), image)
 
@@ -81,31 +87,35 @@ def detach(registries: Registries, image: Reference, subject: str, digests: t.Co
 
 
 def _ask_api(registries: Registries, image: Reference, digest: str) -> tuple[Descriptor, ...] | None:
+    """Return what the referrers API lists, or None where it does not exist; an incomplete list is an error."""
     location: str | None = referrers_path(image, digest)
     found: list[Descriptor] = []
-    for _page in range(_MAX_PAGES):
+    for page in range(_MAX_PAGES):
         response = registries.send(image, Request(
             "GET", t.cast(str, location), pull_scope(image), f"list the referrers of {image.name}@{digest}",
-            headers={"Accept": manifests.OCI_INDEX}, limit=MAX_MANIFEST, accepted=(200, *_NO_API),
+            headers={"Accept": manifests.OCI_INDEX}, limit=MAX_MANIFEST,
+            accepted=(200,) if page else (200, *_NO_API),
         ))
         if response.status in _NO_API:
             # A registry that has the API but not yet the repository also answers 404.
             if error_code(response) != "NAME_UNKNOWN":
-                registries.has_referrers_api[image.host] = False
-            return None
+                registries.has_referrers_api.setdefault(image.host, False)
+            return () if registries.has_referrers_api.get(image.host) else None
         registries.has_referrers_api[image.host] = True
-        page = manifests.parse(response.body, content_type=manifests.OCI_INDEX, where=f"{image.name}@{digest}")
-        found.extend(page.children)
+        listed = manifests.parse(response.body, content_type=manifests.OCI_INDEX, where=f"{image.name}@{digest}")
+        found.extend(listed.children)
+        _bounded(tuple(found), image)
         location = next_page(response, t.cast(str, location))
         if location is None:
-            break
-        _bounded(tuple(found), image)
-    return _bounded(tuple(found), image)
+            return tuple(found)
+    raise _too_many(image)
 
 
 def _api_exists(registries: Registries, image: Reference, digest: str) -> bool:
     if image.host not in registries.has_referrers_api:
-        _ask_api(registries, image, digest)
+        with registries.referrers_probe:
+            if image.host not in registries.has_referrers_api:
+                _ask_api(registries, image, digest)
     return registries.has_referrers_api.get(image.host, False)
 
 
@@ -114,12 +124,7 @@ def _fallback_index(registries: Registries, image: Reference, digest: str) -> Ma
 
     C(cosign copy) leaves a tag of this very name that points to the image itself.
     """
-    try:
-        found = registries.find_manifest(image.tagged(fallback_tag(digest)))
-    except FormatError as exc:
-        if exc.code == "malformed":
-            return None
-        raise
+    found = registries.find_manifest(image.tagged(fallback_tag(digest)))
     return found if found is not None and found.is_index else None
 
 
@@ -158,14 +163,18 @@ def write_lost(where: str) -> RegistryError:
 
 def _bounded(found: tuple[Descriptor, ...], image: Reference) -> tuple[Descriptor, ...]:
     if len(found) > MAX_REFERRERS:
-        raise RegistryError(
-            code="limit_exceeded", object=image.name, attempt="list the referrers",
-            cause=f"there are more than {MAX_REFERRERS}", advice="Remove the superfluous ones.",
-        )
+        raise _too_many(image)
     return found
+
+
+def _too_many(image: Reference) -> RegistryError:
+    return RegistryError(
+        code="limit_exceeded", object=image.name, attempt="list the referrers",
+        cause=f"there are more than {MAX_REFERRERS}, or more than {_MAX_PAGES} pages",
+        advice="Remove the superfluous ones.",
+    )
 
 
 def empty_config() -> Descriptor:
     """Return the descriptor of the empty config blob as cosign writes it, before its artifactType."""
     return Descriptor(manifests.OCI_EMPTY, digest_of(manifests.EMPTY_OBJECT), len(manifests.EMPTY_OBJECT))
-

@@ -7,7 +7,10 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import threading
+import time
+from contextlib import suppress
 from urllib.parse import urlencode, urljoin
 
 from .._errors import FormatError, RegistryError
@@ -18,7 +21,8 @@ from .reference import Reference
 from .transport import RegistrySettings, Request, Response, Transport
 
 MAX_MANIFEST = 4 * 1024 * 1024
-_UPLOAD_ATTEMPTS = 3
+MAX_DESCENDANTS = 1000
+_LINK = re.compile(r'<(?P<target>[^>]*)>(?P<parameters>(?:\s*;[^,<]*)*)')
 
 
 class Registries:
@@ -28,8 +32,9 @@ class Registries:
         self.settings = settings
         self._lock = threading.Lock()
         self._transports: dict[str, Transport] = {}
-        # One probe of the referrers API per registry and run: None until it was asked.
+        # One probe of the referrers API per registry and run; a registry is in here once it was asked.
         self.has_referrers_api: dict[str, bool] = {}
+        self.referrers_probe = threading.Lock()
 
     @property
     def request_count(self) -> int:
@@ -65,23 +70,27 @@ class Registries:
         )
         return dataclasses.replace(found, digest=image.digest or found.digest)
 
-    def descendants(self, image: Reference, manifest: Manifest, *, depth: int = 3) -> tuple[Descriptor, ...]:
-        """Return the images below an index, those of nested indexes included; nothing for a single image.
+    def descendants(self, image: Reference, manifest: Manifest) -> tuple[Descriptor, ...]:
+        """Return the images below an index, those of nested indexes included, each once; none for an image.
 
-        Raises RegistryError (limit_exceeded) below C(depth) levels, and whatever C(manifest()) raises.
+        Raises RegistryError (limit_exceeded) above 1000 of them, and whatever C(manifest()) raises.
         """
-        found: list[Descriptor] = []
-        for child in manifest.images:
-            found.append(child)
+        found: dict[str, Descriptor] = {}
+        todo = list(manifest.images)
+        while todo:
+            child = todo.pop(0)
+            if child.digest in found:
+                continue
+            found[child.digest] = child
+            if len(found) > MAX_DESCENDANTS:
+                raise RegistryError(
+                    code="limit_exceeded", object=str(image), attempt="walk the index",
+                    cause=f"it has more than {MAX_DESCENDANTS} images",
+                    advice="Sign or verify its parts by themselves.",
+                )
             if child.media_type in (manifests.OCI_INDEX, manifests.DOCKER_LIST):
-                if not depth:
-                    raise RegistryError(
-                        code="limit_exceeded", object=str(image), attempt="walk the index",
-                        cause="indexes are nested too deeply", advice="Sign or verify the inner index by itself.",
-                    )
-                inner = self.manifest(image.at(child.digest))
-                found.extend(self.descendants(image, inner, depth=depth - 1))
-        return tuple({child.digest: child for child in found}.values())
+                todo.extend(self.manifest(image.at(child.digest)).images)
+        return tuple(found.values())
 
     def blob(self, image: Reference, descriptor: Descriptor, *, limit: int) -> bytes:
         """Fetch a blob of at most C(limit) bytes and check its size and digest against its descriptor.
@@ -117,15 +126,15 @@ class Registries:
         ))
         if exists.status == 200:
             return digest
-        for remaining in reversed(range(_UPLOAD_ATTEMPTS)):
+        until = time.monotonic() + self.settings.timeout
+        while True:
             try:
                 self._upload(image, digest, data)
                 return digest
             except RegistryError as exc:
                 # An upload that broke off cannot be continued: a new one starts over.
-                if exc.code != "registry_error" or not remaining:
+                if not exc.is_transient or time.monotonic() >= until:
                     raise
-        raise AssertionError("unreachable: the last attempt returns or raises")
 
     def put_manifest(self, image: Reference, raw: bytes, *, media_type: str = manifests.OCI_MANIFEST) -> Response:
         """Store a manifest at the digest or tag of C(image). Raises RegistryError."""
@@ -160,6 +169,11 @@ class Registries:
             "POST", _path(image, "blobs", "uploads") + "/", scope, what, body=b"", accepted=(202,)
         ))
         location = begun.headers.get("location", "")
+        if not location:
+            raise RegistryError(
+                code="registry_error", object=image.name, attempt="upload a blob",
+                cause="the registry did not say where to", advice="Check the registry and what stands before it.",
+            )
         joiner = "&" if "?" in location else "?"
         self.send(image, Request(
             "PUT", f"{location}{joiner}{urlencode({'digest': digest})}", scope, what,
@@ -183,10 +197,13 @@ def referrers_path(image: Reference, digest: str) -> str:
 
 def next_page(response: Response, current: str) -> str | None:
     """Return the location of the next page that a Link header names (RFC 8288), or None."""
-    target, _semicolon, parameters = response.headers.get("link", "").partition(";")
-    if 'rel="next"' not in parameters.replace(" ", "") and "rel=next" not in parameters.replace(" ", ""):
-        return None
-    return urljoin(current, target.strip().strip("<>"))
+    for match in _LINK.finditer(response.headers.get("link", "")):
+        if re.search(r';\s*rel\s*=\s*"?next"?\s*(?:;|$)', match["parameters"], re.IGNORECASE):
+            # An address that cannot be joined is refused by whoever sends to it.
+            with suppress(ValueError):
+                return urljoin(current, str(match["target"]))
+            return str(match["target"])
+    return None
 
 
 def pull_scope(image: Reference) -> str:

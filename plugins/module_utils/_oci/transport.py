@@ -11,19 +11,19 @@ service only, every body has a byte limit, and nothing takes longer than C(timeo
 from __future__ import annotations
 
 import email.utils
-import ipaddress
 import random
+import re
 import ssl
 import threading
 import time
 import typing as t
 from dataclasses import dataclass, field
-from urllib.parse import urljoin, urlsplit
 
 from .._errors import RegistryError
 from .._libraries import optional
-from . import authorization
+from . import authorization, location
 from .credentials import AuthFile, Credentials
+from .deadline import pool_manager, until
 
 with optional():
     import urllib3
@@ -75,7 +75,7 @@ class Request:
     location: str
     scope: str
     attempt: str
-    headers: t.Mapping[str, str] = field(default_factory=dict)
+    headers: t.Mapping[str, str] = field(default_factory=dict, repr=False)
     body: bytes | None = field(default=None, repr=False)
     limit: int = _ERROR_LIMIT
     accepted: tuple[int, ...] = (200,)
@@ -89,6 +89,7 @@ class Response:
     status: int
     headers: t.Mapping[str, str]
     body: bytes = field(repr=False)
+    url: str
 
 
 class _Transient(Exception):
@@ -96,6 +97,7 @@ class _Transient(Exception):
 
     def __init__(self, error: RegistryError, delay: float = 0.0) -> None:
         super().__init__(str(error))
+        error.is_transient = True
         self.error = error
         self.delay = delay
 
@@ -118,6 +120,7 @@ class Transport:
         self._introduced = False
         self._challenge: authorization.Challenge | None = None
         self._tokens: dict[str, authorization.Token] = {}
+        self._scope_locks: dict[str, threading.Lock] = {}
 
     def send(self, request: Request) -> Response:
         """Send C(request) and return an answer whose status is in C(request.accepted).
@@ -144,17 +147,18 @@ class Transport:
                 if not self._introduced:
                     response = self._send_once(request, deadline)
                     self._introduced = True
-                    if response.status != 401:
+                    if response.status != 401 or not self._is_own(response):
                         return response
                     self._learn(response)
         used = self._authorization(request, deadline)
         response = self._send_once(request, deadline, used)
-        if response.status != 401:
+        if response.status != 401 or not self._is_own(response):
             return response
         with self._lock:
+            former = self._challenge
             self._learn(response)
             # A token may have expired or been revoked, a second refusal is final; a password stays the same.
-            if used is not None and used.startswith("Basic "):
+            if used is not None and used.startswith("Basic ") and former == self._challenge:
                 return response
             token = self._tokens.get(request.scope)
             if token is not None and f"Bearer {token.value}" == used:
@@ -163,9 +167,11 @@ class Transport:
 
     def _learn(self, response: Response) -> None:
         header = response.headers.get("www-authenticate", "")
-        self._challenge = authorization.read_challenge(
-            header, secure=self._base.startswith("https:"), where=self.host
-        )
+        self._challenge = authorization.read_challenge(header, base=self._base, where=self.host)
+
+    def _is_own(self, response: Response) -> bool:
+        # Whoever a redirect points to may ask for a login, too; our credentials are not for them.
+        return location.origin(response.url) == location.origin(self._base)
 
     def _authorization(self, request: Request, deadline: float) -> str | None:
         challenge = self._challenge
@@ -176,6 +182,8 @@ class Transport:
                 raise self._refused()
             return self._credentials.basic()
         with self._lock:
+            scope_lock = self._scope_locks.setdefault(request.scope, threading.Lock())
+        with scope_lock:
             token = self._tokens.get(request.scope)
             if token is None or not token.is_fresh:
                 token = self._fetch_token(challenge, request.scope, deadline)
@@ -185,38 +193,41 @@ class Transport:
     def _fetch_token(self, challenge: authorization.Challenge, scope: str, deadline: float) -> authorization.Token:
         headers = {"Authorization": self._credentials.basic()} if self._credentials else {}
         ask = Request("GET", challenge.token_url(scope), scope, "log in to the registry", headers)
+        self._check_target(ask.location, ask)
         response = self._exchange(ask, ask.location, dict(headers), deadline)
-        if response.status in (400, 401, 403):
-            raise self._refused()
+        if response.status in _RETRIED_STATUS:
+            raise _Transient(self._unexpected(ask, response), _retry_after(response.headers))
         if response.status != 200:
-            raise self._unexpected(ask, response)
+            raise self._refused()
         return authorization.read_token(response.body, where=self.host)
 
     def _send_once(self, request: Request, deadline: float, authorised: str | None = None) -> Response:
-        url = urljoin(f"{self._base}/", request.location)
-        self._check_target(url, request)
+        url = self._resolve(f"{self._base}/", request.location, request)
         for _hop in range(_MAX_REDIRECTS + 1):
             headers = dict(request.headers)
-            if authorised is not None and _origin(url) == _origin(self._base):
+            if authorised is not None and location.origin(url) == location.origin(self._base):
                 headers["Authorization"] = authorised
             response = self._exchange(request, url, headers, deadline)
             if response.status not in _REDIRECTS or request.method not in ("GET", "HEAD"):
                 return response
-            url = urljoin(url, response.headers.get("location", ""))
-            self._check_target(url, request)
+            url = self._resolve(url, response.headers.get("location", ""), request)
         raise self._error(request, "it redirected more than five times")
+
+    def _resolve(self, base: str, given: str, request: Request) -> str:
+        try:
+            url = location.resolve(base, given)
+        except ValueError as exc:
+            raise self._error(request, str(exc)) from exc
+        self._check_target(url, request)
+        return url
 
     def _check_target(self, url: str, request: Request) -> None:
         """Refuse a location that leaves HTTPS, or points from outside into this machine or its neighbours."""
-        parts = urlsplit(url)
-        if parts.scheme not in ("https", "http") or not parts.hostname:
-            raise self._error(request, f"it points to a location of scheme {parts.scheme[:20]!r}")
-        if self._base.startswith("https:") and parts.scheme != "https":
-            raise self._error(request, "it redirects from HTTPS to plain HTTP")
-        if parts.hostname == urlsplit(self._base).hostname:
-            return
-        if _is_link_local(parts.hostname) or (is_loopback(url) and not is_loopback(self._base)):
-            raise self._error(request, f"it redirects to {parts.hostname}, which is not on its network")
+        if location.is_secure(self._base) and not location.is_secure(url):
+            raise self._error(request, "it points from HTTPS to plain HTTP")
+        host, own = location.origin(url)[1], location.origin(self._base)[1]
+        if host != own and (location.is_link_local(host) or location.is_loopback(host) > location.is_loopback(own)):
+            raise self._error(request, f"it points to {host}, which is not on its network")
 
     def _exchange(self, request: Request, url: str, headers: dict[str, str], deadline: float) -> Response:
         headers.update({"Accept-Encoding": "identity", "User-Agent": _USER_AGENT})
@@ -226,39 +237,43 @@ class Transport:
         with _COUNT_LOCK:
             self.request_count += 1
         try:
-            answer = self._pool.urlopen(
-                request.method, url, body=request.body, headers=headers, redirect=False, retries=False,
-                preload_content=False, decode_content=False, timeout=urllib3.Timeout(connect=remaining, read=remaining),
-            )
-            return self._read(request, answer, deadline)
+            with until(deadline):
+                answer = self._pool.request(
+                    request.method, url, body=request.body, headers=headers, redirect=False, retries=False,
+                    preload_content=False, decode_content=False,
+                    timeout=urllib3.Timeout(connect=remaining, read=remaining),
+                )
+                return self._read(request, answer, url)
         except (SSLError, NameResolutionError) as exc:
             raise self._error(request, _plain_text(exc)) from exc
-        except HTTPError as exc:
+        except (HTTPError, TimeoutError) as exc:
+            if time.monotonic() >= deadline:
+                raise self._error(request, f"no whole answer within {self._settings.timeout:g} seconds") from exc
             raise _Transient(self._error(request, _plain_text(exc))) from exc
 
-    def _read(self, request: Request, answer: urllib3.BaseHTTPResponse, deadline: float) -> Response:
-        limit = request.limit if answer.status in request.accepted else _ERROR_LIMIT
+    def _read(self, request: Request, answer: urllib3.BaseHTTPResponse, url: str) -> Response:
+        wanted = answer.status in request.accepted
+        limit = request.limit if wanted else _ERROR_LIMIT
+        body = bytearray()
         try:
             declared = answer.headers.get("Content-Length", "")
-            if request.method != "HEAD" and declared.isdigit() and int(declared) > limit:
+            if wanted and request.method != "HEAD" and _is_number(declared) and int(declared) > limit:
                 raise self._too_large(request, limit)
             if answer.headers.get("Content-Encoding", "identity").lower() not in ("", "identity"):
                 raise self._error(request, "it sent a compressed body that was not asked for")
-            # read1 returns what is there, so that a trickle of bytes meets the deadline (urllib3 2.0 lacks it).
-            read = getattr(answer, "read1", answer.read)
-            body = bytearray()
-            while chunk := read(_CHUNK):
+            while len(body) <= limit and (chunk := answer.read(_CHUNK)):
                 body += chunk
-                if len(body) > limit:
-                    raise self._too_large(request, limit)
-                if time.monotonic() > deadline:
-                    raise self._error(request, f"the body did not end within {self._settings.timeout:g} seconds")
+            if wanted and len(body) > limit:
+                raise self._too_large(request, limit)
         except BaseException:
             answer.close()
             raise
+        if len(body) > limit:
+            # The rest of an error page is not worth reading.
+            answer.close()
         answer.release_conn()
-        headers = {name.lower(): value for name, value in answer.headers.items()}
-        return Response(answer.status, headers, bytes(body))
+        headers = {name.lower(): answer.headers[name] for name in answer.headers}
+        return Response(answer.status, headers, bytes(body[:limit]), url)
 
     def _judge(self, request: Request, response: Response) -> Response:
         if response.status in request.accepted:
@@ -309,7 +324,7 @@ class Transport:
     def _is_plain(self, api_host: str) -> bool:
         if self._own.plain_http is not None:
             return self._own.plain_http
-        return self._own.ca_path is None and is_loopback(f"//{api_host}")
+        return self._own.ca_path is None and location.is_loopback(location.origin(f"http://{api_host}")[1])
 
     def _make_pool(self) -> urllib3.PoolManager:
         try:
@@ -324,23 +339,12 @@ class Transport:
             context.check_hostname = False
             context.verify_mode = ssl.CERT_NONE
             options = {"cert_reqs": "CERT_NONE", "assert_hostname": False}
-        return urllib3.PoolManager(
+        return pool_manager(
             num_pools=8, maxsize=self._settings.workers, block=False, ssl_context=context, **options
         )
 
 
 _COUNT_LOCK = threading.Lock()
-
-
-def is_loopback(url: str) -> bool:
-    """Say whether the host of C(url) is this machine by its name or address."""
-    host = urlsplit(url).hostname or ""
-    if host == "localhost" or host.endswith(".localhost"):
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def error_code(response: Response) -> str:
@@ -364,30 +368,22 @@ _KNOWN_CODES = (
 )
 
 
-def _origin(url: str) -> tuple[str, str, int | None]:
-    parts = urlsplit(url)
-    return parts.scheme, parts.hostname or "", parts.port or {"http": 80, "https": 443}.get(parts.scheme)
-
-
-def _is_link_local(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_link_local
-    except ValueError:
-        return False
-
-
 def _retry_after(headers: t.Mapping[str, str]) -> float:
     """Return the seconds a Retry-After header asks for (RFC 9110 section 10.2.3), 0 when there is none."""
     value = headers.get("retry-after", "").strip()
-    if value.isdigit():
+    if _is_number(value):
         return float(value[:6])
     try:
         return max(0.0, email.utils.parsedate_to_datetime(value).timestamp() - time.time())
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, OverflowError):
         return 0.0
+
+
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.isdigit()
 
 
 def _plain_text(exc: Exception) -> str:
     """Return what happened without object addresses and pool names."""
-    text = str(exc)
-    return text.rpartition(">: ")[2] if ">: " in text else text or type(exc).__name__
+    text = re.sub(r"^(?:<[^>]*>|HTTPS?Connection(?:Pool)?\([^)]*\)): ", "", str(exc))
+    return text or type(exc).__name__
