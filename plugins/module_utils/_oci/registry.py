@@ -22,6 +22,7 @@ from .transport import RegistrySettings, Request, Response, Transport
 
 MAX_MANIFEST = 4 * 1024 * 1024
 MAX_DESCENDANTS = 1000
+_UPLOAD_ATTEMPTS = 3
 _LINK = re.compile(r'<(?P<target>[^>]*)>(?P<parameters>(?:\s*;[^,<]*)*)')
 
 
@@ -127,14 +128,15 @@ class Registries:
         if exists.status == 200:
             return digest
         until = time.monotonic() + self.settings.timeout
-        while True:
+        for attempt in range(_UPLOAD_ATTEMPTS):
             try:
                 self._upload(image, digest, data)
                 return digest
             except RegistryError as exc:
                 # An upload that broke off cannot be continued: a new one starts over.
-                if not exc.is_transient or time.monotonic() >= until:
+                if not exc.is_transient or attempt == _UPLOAD_ATTEMPTS - 1 or time.monotonic() >= until:
                     raise
+        raise AssertionError("unreachable: the last attempt returns or raises")
 
     def put_manifest(self, image: Reference, raw: bytes, *, media_type: str = manifests.OCI_MANIFEST) -> Response:
         """Store a manifest at the digest or tag of C(image). Raises RegistryError."""
