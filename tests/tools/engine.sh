@@ -51,6 +51,15 @@ engine_own() {
   return 1
 }
 
+# Remove the images that came from or went to one registry, and our base, from an engine that is not ours.
+engine_forget() {
+  local images
+  images=$(timeout 20 docker images --format '{{.Repository}}:{{.Tag}}' 2>/dev/null |
+    grep -E "^($1/|hallmark-demo/)" | grep -v '<none>') || return 0
+  # shellcheck disable=SC2086
+  docker rmi $images >/dev/null 2>&1 || true
+}
+
 # Stop an engine of our own, and only that.
 engine_stop() {
   local run bridge
