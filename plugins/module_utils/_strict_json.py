@@ -22,10 +22,14 @@ _MAX_NUMBER_LENGTH = 32
 _REQUIRED: t.Any = object()
 
 
-def dumps(value: t.Any) -> bytes:
-    """Return compact UTF-8 JSON, members in the order given, escaped as Go's C(encoding/json) does."""
+def dumps(value: t.Any, *, escape_html: bool = True) -> bytes:
+    """Return compact UTF-8 JSON, members in the order given.
+
+    With C(escape_html), five characters are escaped as Go's C(encoding/json) does; its C(protojson) does not.
+    Raises ValueError for what is no text or no number.
+    """
     text = json.dumps(value, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
-    for character, escape in (
+    for character, escape in () if not escape_html else (
         ("<", "\\u003c"), (">", "\\u003e"), ("&", "\\u0026"), ("\u2028", "\\u2028"), ("\u2029", "\\u2029"),
     ):
         text = text.replace(character, escape)

@@ -184,6 +184,8 @@ def _present(module: AnsibleModule) -> dict[str, t.Any]:
         source, params["dest"], wanted, chain_dest=params["chain_dest"], dry_run=module.check_mode,
         same_format=params["format"] is None,
     )
+    if source_passphrase is not None and not copied.encrypted:
+        module.warn(f"{params['dest']}: the copy is not encrypted, though its source may be; passphrase would do that.")
     return {
         "changed": copied.changed or chain_changed,
         "key_id": copied.public.key_id if copied.public else None,

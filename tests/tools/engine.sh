@@ -6,7 +6,10 @@
 
 # Use the engine that runs, or start one; engine_note says which, or why none. Never starts a second one.
 engine_start() {
-  if ! command -v docker >/dev/null; then install_packages docker.io; fi
+  if ! command -v docker >/dev/null; then
+    # Debian 13 has the client in a package of its own.
+    install_packages docker.io "$(apt-cache show docker-cli >/dev/null 2>&1 && echo docker-cli || echo docker.io)"
+  fi
   if timeout 20 docker info >/dev/null 2>&1; then
     engine_note="using the engine that runs"
     return 0

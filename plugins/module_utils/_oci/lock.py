@@ -11,19 +11,27 @@ import hashlib
 import os
 import stat
 import tempfile
+import threading
 import typing as t
 from contextlib import contextmanager, suppress
 
 from .._errors import RegistryError
+
+_HELD = threading.local()
 
 
 @contextmanager
 def writer(name: str) -> t.Iterator[None]:
     """Hold the lock for C(name), such as HOST/REPO@DIGEST, while the block runs; others wait.
 
-    The lock files lie in a folder of this user only and stay there, empty: removing them would race.
-    Raises RegistryError: destination_unsafe if that folder belongs to somebody else, or write_failed.
+    A thread that holds a lock may take it again. The lock files lie in a folder of this user only and stay there,
+    empty: removing them would race. Raises RegistryError: destination_unsafe if that folder belongs to somebody
+    else, or write_failed.
     """
+    held: set[str] = _HELD.__dict__.setdefault("names", set())
+    if name in held:
+        yield
+        return
     folder = _folder()
     path = os.path.join(folder, hashlib.sha256(name.encode("utf-8")).hexdigest()[:32])
     try:
@@ -35,8 +43,10 @@ def writer(name: str) -> t.Iterator[None]:
         ) from exc
     try:
         fcntl.flock(fd, fcntl.LOCK_EX)
+        held.add(name)
         yield
     finally:
+        held.discard(name)
         os.close(fd)
 
 

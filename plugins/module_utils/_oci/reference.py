@@ -115,6 +115,11 @@ def same_name(one: str, other: str) -> bool:
         return False
 
 
+def same_reference(one: str, other: str) -> bool:
+    """Say whether two texts name the same repository, and the same tag or both none."""
+    return same_name(one, other) and _split_tag(one.partition("@")[0])[1] == _split_tag(other.partition("@")[0])[1]
+
+
 def _split_tag(rest: str) -> tuple[str, str | None]:
     # A colon before the last slash belongs to the port.
     head, colon, tag = rest.rpartition(":")

@@ -29,8 +29,12 @@ _WRITE_ATTEMPTS = 8
 
 
 def fallback_tag(digest: str) -> str:
-    """Return the tag that lists the referrers of C(digest) where the API is missing: C(sha256-HEX)."""
-    return digest.replace(":", "-")
+    """Return the tag that lists the referrers of C(digest) where the API is missing: C(sha256-HEX).
+
+    The hexadecimal part is cut to 64 characters, as the specification demands of longer digests.
+    """
+    algorithm, _colon, value = digest.partition(":")
+    return f"{algorithm}-{value[:64]}"
 
 
 def find(registries: Registries, image: Reference, digest: str) -> tuple[Descriptor, ...]:
@@ -137,14 +141,17 @@ def _update_fallback(
     """
     tag = image.tagged(fallback_tag(subject))
     with lock.writer(f"{image.name}@{subject}"):
-        for attempt in range(_WRITE_ATTEMPTS):
+        for attempt in range(_WRITE_ATTEMPTS + 1):
             index = _fallback_index(registries, image, subject)
             entries = index.children if index else ()
             listed = {entry.digest for entry in entries}
             if (add is None or add.digest in listed) and not remove & listed:
                 return
+            if attempt == _WRITE_ATTEMPTS:
+                break
             kept = [entry for entry in entries if entry.digest not in remove]
             if add is not None and add.digest not in listed:
+                _bounded((*kept, add), image)
                 kept.append(add)
             kept.sort(key=lambda entry: entry.digest)
             registries.put_manifest(tag, manifests.encode_index(kept), media_type=manifests.OCI_INDEX)

@@ -30,6 +30,8 @@ SIGNATURE_ANNOTATION = "dev.cosignproject.cosign/signature"
 # The old format names no key. This hint lets a signature be removed by key id; it proves nothing.
 KEY_ID_ANNOTATION = "org.hallmark-signing.key-id"
 MAX_LAYERS = 1000
+MAX_TOTAL = 64 * 1024 * 1024
+MAX_TAG = 128
 _ZERO_TIME = "0001-01-01T00:00:00Z"
 _WRITE_ATTEMPTS = 8
 
@@ -61,6 +63,11 @@ class Layer:
 Found = t.Union[Candidate, HallmarkError]
 
 
+def has_signature_tag(digest: str) -> bool:
+    """Say whether the C(.sig) tag of C(digest) is a legal tag: that of a SHA-512 digest is too long."""
+    return len(signature_tag(digest)) <= MAX_TAG
+
+
 def signature_tag(digest: str) -> str:
     """Return the tag that holds the signatures of C(digest): C(sha256-HEX.sig)."""
     return f"{digest.replace(':', '-')}.sig"
@@ -76,8 +83,10 @@ def find(registries: Registries, image: Reference, digest: str, format: Format) 
 
 
 def _find_sig(registries: Registries, image: Reference, digest: str) -> t.Iterator[Found]:
+    if not has_signature_tag(digest):
+        return
     manifest = registries.find_manifest(image.tagged(signature_tag(digest)))
-    for layer in layers_of(manifest, image):
+    for layer in _within_budget(layers_of(manifest, image), image):
         try:
             yield _read_layer(registries, image, layer)
         except HallmarkError as exc:
@@ -85,15 +94,33 @@ def _find_sig(registries: Registries, image: Reference, digest: str) -> t.Iterat
             yield exc
 
 
+def _within_budget(entries: t.Iterable[Descriptor], image: Reference) -> t.Iterator[Descriptor]:
+    """Pass on descriptors until what they point to is more than anybody should have to read for one image."""
+    spent = 0
+    for entry in entries:
+        spent += entry.size
+        if spent > MAX_TOTAL:
+            raise RegistryError(
+                code="limit_exceeded", object=str(image), attempt="read the signatures",
+                cause=f"they are larger than {MAX_TOTAL} bytes together", advice="Remove the superfluous ones.",
+            )
+        yield entry
+
+
 def layers_of(manifest: Manifest | None, image: Reference) -> tuple[Descriptor, ...]:
     """Return the layers of a C(.sig) manifest. Raises RegistryError (limit_exceeded) above 1000, as cosign."""
     layers = manifest.layers if manifest else ()
     if len(layers) > MAX_LAYERS:
-        raise RegistryError(
-            code="limit_exceeded", object=str(image), attempt="read the signatures",
-            cause=f"there are {len(layers)}, more than {MAX_LAYERS}", advice="Remove the superfluous ones.",
-        )
+        raise _too_many_layers(image, len(layers))
     return layers
+
+
+def _too_many_layers(image: Reference, count: int) -> RegistryError:
+    return RegistryError(
+        code="limit_exceeded", object=str(image), attempt="read or write the signatures",
+        cause=f"there would be {count}, and every reader gives up above {MAX_LAYERS}",
+        advice="Remove the superfluous ones: state absent with all: true removes every one.",
+    )
 
 
 def _read_layer(registries: Registries, image: Reference, layer: Descriptor) -> Candidate:
@@ -114,7 +141,7 @@ def _find_bundles(registries: Registries, image: Reference, digest: str) -> t.It
         referrers.find(registries, image, digest),
         key=lambda entry: entry.annotations.get(bundle.PREDICATE_ANNOTATION) != statement.PREDICATE_TYPE,
     )
-    for entry in listed:
+    for entry in _within_budget({entry.digest: entry for entry in listed}.values(), image):
         try:
             candidate = _read_referrer(registries, image, entry)
         except HallmarkError as exc:
@@ -149,6 +176,12 @@ def add_sig(registries: Registries, image: Reference, digest: str, layers: t.Seq
 
     Raises RegistryError (write_lost when other writers kept overwriting the tag).
     """
+    if not has_signature_tag(digest):
+        raise RegistryError(
+            code="input_invalid", object=f"{image.name}@{digest}", attempt="sign it in format sig",
+            cause="the tag for a digest of this length would be longer than a tag may be",
+            advice="Sign it with formats: [bundle].",
+        )
     for layer in layers:
         registries.put_blob(image, layer.payload)
 
@@ -193,12 +226,16 @@ def _change_sig(
     """Apply C(change) to the layers until a reading shows that nothing is left to change."""
     tag = image.tagged(signature_tag(digest))
     with lock.writer(f"{image.name}@{digest}"):
-        for attempt in range(_WRITE_ATTEMPTS):
+        for attempt in range(_WRITE_ATTEMPTS + 1):
             manifest = registries.find_manifest(tag)
-            present = layers_of(manifest, image)
+            present = manifest.layers if manifest else ()
             wanted = change(present)
             if wanted == list(present):
                 return
+            if attempt == _WRITE_ATTEMPTS:
+                break
+            if len(wanted) > max(MAX_LAYERS, len(present)):
+                raise _too_many_layers(image, len(wanted))
             if wanted or manifest is None or not registries.delete_manifest(image.at(manifest.digest)):
                 _put_sig(registries, tag, manifest, wanted)
             if attempt:

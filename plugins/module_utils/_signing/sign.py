@@ -10,12 +10,12 @@ import datetime
 import typing as t
 from dataclasses import dataclass, field
 
-from .._errors import HallmarkError, Reason, RegistryError
+from .._errors import HallmarkError, Reason, RegistryError, VerificationError
 from .._keys import algorithms
 from .._keys.pem import PublicKey
 from .._keys.signers.protocol import Signer
+from .._oci import lock, referrers
 from .._oci import reference as references
-from .._oci import referrers
 from .._oci.manifest import Descriptor
 from .._oci.reference import Reference
 from .._oci.registry import Registries
@@ -36,10 +36,20 @@ class Wish:
     docker_reference: str | None = None
     dry_run: bool = False
 
+    def __post_init__(self) -> None:
+        """Refuse what would be vacuous, or done twice. Raises VerificationError (input_invalid)."""
+        key_ids = {signer.public.key_id for signer in self.signers}
+        if not self.signers or not self.formats or len(key_ids) != len(self.signers):
+            raise _invalid("signers", "there must be one or more, each with a key of its own, and a format")
+        try:
+            statement.encode("sha256:", self.annotations)
+        except ValueError as exc:
+            raise _invalid("annotations", "they are not all text") from exc
+
 
 @dataclass(frozen=True)
 class Removal:
-    """What signatures there shall not be: those by C(key_ids), or every one."""
+    """What signatures there shall not be: those by C(key_ids), or every one; attestations are never meant."""
 
     key_ids: frozenset[str]
     everything: bool
@@ -47,6 +57,11 @@ class Removal:
     formats: tuple[Format, ...] = FORMATS
     recursive: bool = True
     dry_run: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse to remove nothing. Raises VerificationError (input_invalid)."""
+        if not self.formats or not (self.everything or self.key_ids):
+            raise _invalid("key_ids", "there must be one or more, or all, and a format")
 
 
 @dataclass(frozen=True)
@@ -75,6 +90,14 @@ class Outcome:
             "warnings": [reason.as_dict() for reason in self.warnings],
             "signatures": [signature.as_dict() for signature in self.signatures],
         }
+
+
+@dataclass(frozen=True)
+class Present:
+    """The signatures of one digest in one format, and the digests of those that cannot be read."""
+
+    candidates: list[Candidate]
+    unreadable: list[str]
 
 
 class _Work:
@@ -107,8 +130,8 @@ class _Work:
         below = self.registries.descendants(asked, manifest) if recursive else ()
         return self.resolved, [manifest.descriptor(), *below]
 
-    def candidates(self, image: Reference, digest: str, format: Format) -> list[Candidate]:
-        """Return the signatures that are there and can be read; unreadable ones are left alone.
+    def read(self, image: Reference, digest: str, format: Format) -> Present:
+        """Return the signatures that are there.
 
         Raises RegistryError where the registry, not the signature, is to blame: signing on could double one.
         """
@@ -116,7 +139,10 @@ class _Work:
         for one in found:
             if isinstance(one, RegistryError) and one.code in ("registry_error", "unauthorized"):
                 raise one
-        return [one for one in found if isinstance(one, Candidate)]
+        return Present(
+            [one for one in found if isinstance(one, Candidate)],
+            [one.signature or "" for one in found if isinstance(one, HallmarkError)],
+        )
 
     def note(self, signatures: t.Sequence[Signature]) -> None:
         """Take down what is there now; called after a write succeeded, never before."""
@@ -133,11 +159,13 @@ def sign_image(registries: Registries, image: str, wish: Wish) -> Outcome:
     try:
         resolved, subjects = work.subjects(wish.recursive)
         for subject in subjects:
-            present = {format: work.candidates(resolved, subject.digest, format) for format in FORMATS}
-            if "sig" in wish.formats:
-                _sign_sig(work, resolved, subject, wish, present["sig"])
-            if "bundle" in wish.formats:
-                _sign_bundle(work, resolved, subject, wish, present["bundle"])
+            # From reading to writing: the same digest may be in the list twice, or signed by another process.
+            with lock.writer(f"{resolved.name}@{subject.digest}"):
+                present = {format: work.read(resolved, subject.digest, format) for format in FORMATS}
+                if "sig" in wish.formats:
+                    _sign_sig(work, resolved, subject, wish, present["sig"].candidates)
+                if "bundle" in wish.formats:
+                    _sign_bundle(work, resolved, subject, wish, present["bundle"].candidates)
             _warn_of_hidden(work, resolved, subject.digest, wish, present)
     except HallmarkError as exc:
         return work.outcome(exc)
@@ -201,7 +229,7 @@ def _claims(candidate: Candidate, wanted: payload.Payload) -> bool:
         found = payload.decode(candidate.content, where=candidate.digest)
     except HallmarkError:
         return False
-    same_name = found.docker_reference == wanted.docker_reference or references.same_name(
+    same_name = found.docker_reference == wanted.docker_reference or references.same_reference(
         found.docker_reference, wanted.docker_reference
     )
     return same_name and (found.digest, dict(found.annotations)) == (wanted.digest, dict(wanted.annotations))
@@ -216,7 +244,7 @@ def _states(candidate: Candidate, digest: str, annotations: t.Mapping[str, str])
 
 
 def _warn_of_hidden(
-    work: _Work, image: Reference, digest: str, wish: Wish, present: t.Mapping[Format, t.Sequence[Candidate]]
+    work: _Work, image: Reference, digest: str, wish: Wish, present: t.Mapping[Format, Present]
 ) -> None:
     """Warn when signatures in the old format are hidden from cosign 3 by a bundle.
 
@@ -224,14 +252,15 @@ def _warn_of_hidden(
     format names no key: a signature whose key is not known is taken to be covered by a bundle of a foreign key.
     """
     known = [signer.public for signer in wish.signers]
-    bundled = {_key_id_of(one, known) for one in present["bundle"]}
-    signed = [_key_id_of(one, known) for one in present["sig"]]
+    bundled = {_key_id_of(one, known) for one in present["bundle"].candidates}
+    signed = [_key_id_of(one, known) for one in present["sig"].candidates]
     bundled |= {signer.key_id for signer in known} if "bundle" in wish.formats else set()
     signed += [signer.key_id for signer in known] if "sig" in wish.formats else []
     uncovered = len({key_id for key_id in signed if key_id is not None} - bundled)
-    foreign_bundles = len(bundled - set(signed))
+    foreign_bundles = len(bundled - set(signed) - {signer.key_id for signer in known})
     uncovered += max(0, signed.count(None) - foreign_bundles)
-    if bundled and uncovered:
+    # cosign 3 reads bundles that we refuse, and is content with attestations.
+    if (bundled or present["bundle"].unreadable) and uncovered:
         where = f"{image.name}@{digest}"
         work.warnings.append(Reason(
             "bundle_hides_sig",
@@ -250,54 +279,74 @@ def remove_signatures(registries: Registries, image: str, removal: Removal) -> O
     try:
         resolved, subjects = work.subjects(removal.recursive)
         for subject in subjects:
-            _remove_sig(work, resolved, subject.digest, removal)
-            _remove_bundles(work, resolved, subject.digest, removal)
+            with lock.writer(f"{resolved.name}@{subject.digest}"):
+                if "sig" in removal.formats:
+                    _remove_sig(work, resolved, subject.digest, removal)
+                if "bundle" in removal.formats:
+                    _remove_bundles(work, resolved, subject.digest, removal)
     except HallmarkError as exc:
         return work.outcome(exc)
     return work.outcome()
 
 
 def _remove_sig(work: _Work, image: Reference, digest: str, removal: Removal) -> None:
-    if "sig" not in removal.formats:
-        return
-    present = work.candidates(image, digest, "sig")
-    gone = [one for one in present if _is_meant(one, removal)]
     if removal.everything:
-        layers = attachment.layers_of(
-            work.registries.find_manifest(image.tagged(attachment.signature_tag(digest))), image
+        _remove_all_sig(work, image, digest, removal)
+        return
+    present = work.read(image, digest, "sig").candidates
+    gone = [one for one in present if _key_id_of(one, removal.known_keys) in removal.key_ids]
+    if gone and not removal.dry_run:
+        attachment.remove_sig(
+            work.registries, image, digest, lambda layer: any(attachment.is_layer_of(layer, one) for one in gone)
         )
-        # Layers that cannot be read go too.
-        work.changed = work.changed or bool(layers)
-    if (gone or removal.everything) and not removal.dry_run:
-        attachment.remove_sig(work.registries, image, digest, lambda layer: removal.everything or any(
-            attachment.is_layer_of(layer, one) for one in gone
-        ))
-    _note_removed(work, image, digest, "sig", present, gone, removal)
+    _note_removed(work, digest, gone, removal)
+    _warn_of_unknown(work, image, digest, "sig", [one for one in present if one not in gone], removal)
+
+
+def _remove_all_sig(work: _Work, image: Reference, digest: str, removal: Removal) -> None:
+    """Remove every layer, also such as cannot be read, and more than a reader would look at."""
+    if not attachment.has_signature_tag(digest):
+        return
+    manifest = work.registries.find_manifest(image.tagged(attachment.signature_tag(digest)))
+    layers = manifest.layers if manifest else ()
+    if layers and not removal.dry_run:
+        attachment.remove_sig(work.registries, image, digest, lambda _layer: True)
+    work.changed = work.changed or bool(layers)
+    work.signatures += [
+        Signature("sig", layer.digest, digest, layer.annotations.get(attachment.KEY_ID_ANNOTATION, ""), "", {})
+        for layer in layers
+    ]
 
 
 def _remove_bundles(work: _Work, image: Reference, digest: str, removal: Removal) -> None:
-    if "bundle" not in removal.formats:
-        return
-    present = work.candidates(image, digest, "bundle")
-    gone = [one for one in present if _is_meant(one, removal)]
-    if gone and not removal.dry_run:
-        referrers.detach(work.registries, image, digest, [one.digest for one in gone])
-    _note_removed(work, image, digest, "bundle", present, gone, removal)
+    present = work.read(image, digest, "bundle")
+    signatures = [one for one in present.candidates if statement.is_image_signature(one.content)]
+    gone = [
+        one for one in signatures
+        if removal.everything or _key_id_of(one, removal.known_keys) in removal.key_ids
+    ]
+    for one in gone:
+        if not removal.dry_run:
+            referrers.detach(work.registries, image, digest, [one.digest])
+        _note_removed(work, digest, [one], removal)
+    for unreadable in present.unreadable if removal.everything else ():
+        if not removal.dry_run:
+            referrers.detach(work.registries, image, digest, [unreadable])
+        work.changed = True
+    _warn_of_unknown(work, image, digest, "bundle", [one for one in signatures if one not in gone], removal)
 
 
-def _is_meant(candidate: Candidate, removal: Removal) -> bool:
-    return removal.everything or _key_id_of(candidate, removal.known_keys) in removal.key_ids
-
-
-def _note_removed(
-    work: _Work, image: Reference, digest: str, format: Format, present: t.Sequence[Candidate],
-    gone: t.Sequence[Candidate], removal: Removal,
-) -> None:
+def _note_removed(work: _Work, digest: str, gone: t.Sequence[Candidate], removal: Removal) -> None:
     work.changed = work.changed or bool(gone)
     work.signatures += [
-        Signature(format, one.digest, digest, _key_id_of(one, removal.known_keys) or "", "", {}) for one in gone
+        Signature(one.format, one.digest, digest, _key_id_of(one, removal.known_keys) or "", "", {}) for one in gone
     ]
-    unknown = sum(1 for one in present if one not in gone and _key_id_of(one, removal.known_keys) is None)
+
+
+def _warn_of_unknown(
+    work: _Work, image: Reference, digest: str, format: Format, kept: t.Sequence[Candidate], removal: Removal
+) -> None:
+    unknown = sum(1 for one in kept if _key_id_of(one, removal.known_keys) is None)
     if unknown:
         where = f"{image.name}@{digest}"
         work.warnings.append(Reason(
@@ -313,7 +362,16 @@ def _key_id_of(candidate: Candidate, known: t.Sequence[PublicKey]) -> str | None
     for public in known:
         if _is_by(candidate, public):
             return public.key_id
+    # A hint that names a key we know, and that key did not make it, is a lie.
+    if candidate.hinted_key_id in {public.key_id for public in known}:
+        return None
     return candidate.hinted_key_id
+
+
+def _invalid(where: str, cause: str) -> VerificationError:
+    return VerificationError(
+        code="input_invalid", object=where, attempt="sign or remove anything", cause=cause, advice="Mend the option.",
+    )
 
 
 def _now() -> str:

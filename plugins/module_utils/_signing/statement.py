@@ -14,7 +14,7 @@ import typing as t
 from dataclasses import dataclass
 
 from .. import _strict_json
-from .._errors import VerificationError
+from .._errors import HallmarkError, VerificationError
 
 TYPE = "https://in-toto.io/Statement/v1"
 _READ_TYPES = (TYPE, "https://in-toto.io/Statement/v0.1")
@@ -44,7 +44,7 @@ def encode(digest: str, annotations: t.Mapping[str, str]) -> bytes:
         "subject": [{"digest": {algorithm: value}, "annotations": dict(sorted(annotations.items()))}],
         "predicateType": PREDICATE_TYPE,
         "predicate": {},
-    })
+    }, escape_html=False)
 
 
 def decode(data: bytes, *, where: str) -> tuple[Subject, ...]:
@@ -63,6 +63,15 @@ def decode(data: bytes, *, where: str) -> tuple[Subject, ...]:
     if not 0 < len(subjects) <= MAX_SUBJECTS:
         raise top.error(f"it has {len(subjects)} subjects")
     return tuple(_subject(subject) for subject in subjects)
+
+
+def is_image_signature(data: bytes) -> bool:
+    """Say whether C(data) claims to be a statement that an image is signed, and not another attestation."""
+    try:
+        decode(data, where="statement")
+    except HallmarkError:
+        return False
+    return True
 
 
 def _subject(source: _strict_json.JsonObject) -> Subject:

@@ -91,7 +91,7 @@ def verify_image(registries: Registries, image: str, demand: Demand) -> Verifica
 
 
 def _combine(image: str, resolved: Reference, verdicts: t.Sequence[Verification]) -> Verification:
-    """Join the verdicts on an index and its children: all must hold."""
+    """Join the verdicts on an index and its children: all must hold. The authorities are those of every part."""
     common = set(verdicts[0].authorities).intersection(*(verdict.authorities for verdict in verdicts))
     return Verification(
         image=image,
@@ -108,6 +108,8 @@ def _combine(image: str, resolved: Reference, verdicts: t.Sequence[Verification]
 def _verify_digest(registries: Registries, image: Reference, digest: str, demand: Demand) -> Verification:
     """Look at the signatures of one digest, format by format, until enough authorities are found."""
     accepted: dict[str, Signature] = {}
+    # Of an index and its children all authorities are looked for: only those of every part signed the whole.
+    enough = len(demand.authorities) if demand.recursive else demand.threshold
     reasons: list[Reason] = []
     warnings: list[Reason] = []
     for format in demand.formats:
@@ -121,11 +123,11 @@ def _verify_digest(registries: Registries, image: Reference, digest: str, demand
                     accepted.setdefault(t.cast(str, signature.authority), signature)
                 except HallmarkError as exc:
                     reasons.append(replace(exc.as_reason(), signature=found.digest))
-                if len(accepted) >= demand.threshold:
+                if len(accepted) >= enough:
                     break
         except HallmarkError as exc:
             reasons.append(exc.as_reason())
-        if len(accepted) >= demand.threshold:
+        if len(accepted) >= enough:
             break
     verified = len(accepted) >= demand.threshold
     if not verified:
