@@ -13,6 +13,7 @@ import base64
 import re
 import textwrap
 import typing as t
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from .. import _base64
@@ -246,10 +247,10 @@ def _private(key: object, format: KeyFormat, encrypted: bool, where: str) -> Pri
 
 
 def _decode(block: PemBlock, where: str) -> bytes:
-    try:
+    with suppress(ValueError):
         return _base64.decode(b"".join(block.body.split()).decode("ascii"))
-    except ValueError as exc:
-        raise _unreadable(where, "malformed", "its PEM block is not base64", "Check that the file is whole.") from exc
+    # Raised outside: the decoder's exception holds the text, which may be a plain key.
+    raise _unreadable(where, "malformed", "its PEM block is not base64", "Check that the file is whole.")
 
 
 def _pem_text(label: str, data: bytes) -> bytes:

@@ -25,6 +25,8 @@ def resolve(base: str, location: str) -> str:
 
     Raises ValueError for all but plain HTTP(S) URLs: user names, backslashes, white space, other schemes.
     """
+    if not location.isascii() or not location.isprintable() or " " in location:
+        raise ValueError(f"the location {location[:100]!r} is not a plain HTTP URL")
     url = urljoin(base, location)
     match = _PLAIN.fullmatch(url)
     if match is None or not 0 < int(match["port"] or 1) < 65536:

@@ -32,9 +32,9 @@ def writer(name: str) -> t.Iterator[None]:
     if name in held:
         yield
         return
-    folder = _folder()
-    path = os.path.join(folder, hashlib.sha256(name.encode("utf-8")).hexdigest()[:32])
+    path = os.path.join(tempfile.gettempdir(), f"hallmark-signing-locks-{os.geteuid()}")
     try:
+        path = os.path.join(_folder(), hashlib.sha256(name.encode("utf-8")).hexdigest()[:32])
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     except OSError as exc:
         raise RegistryError(

@@ -197,8 +197,10 @@ class Transport:
         response = self._exchange(ask, ask.location, dict(headers), deadline)
         if response.status in _RETRIED_STATUS:
             raise _Transient(self._unexpected(ask, response), _retry_after(response.headers))
-        if response.status != 200:
+        if response.status in (400, 401, 403):
             raise self._refused()
+        if response.status != 200:
+            raise self._error(ask, f"its token service answered {response.status}")
         return authorization.read_token(response.body, where=self.host)
 
     def _send_once(self, request: Request, deadline: float, authorised: str | None = None) -> Response:

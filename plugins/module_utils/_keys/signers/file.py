@@ -48,7 +48,7 @@ def read_key_file(path: str) -> bytes:
     """Return the bytes of a key or certificate file of at most 1 MiB. Raises KeyFileError (not_found, malformed)."""
     try:
         # Without blocking: a pipe would be waited for.
-        with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as stream:
+        with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as stream:
             if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
                 raise ValueError("it is not a regular file")
             data = stream.read(MAXIMUM_KEY_FILE + 1)

@@ -1,0 +1,143 @@
+# Copyright (c) the hallmark.signing authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Tests of the signer whose key is a file."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+import pathlib
+import typing as t
+
+import pytest
+from ansible_collections.hallmark.signing.plugins.module_utils._errors import KeyFileError
+from ansible_collections.hallmark.signing.plugins.module_utils._keys import algorithms
+from ansible_collections.hallmark.signing.plugins.module_utils._keys.signers import file, protocol
+
+PASSPHRASE = b"correct horse"
+OTHER_ID = "0" * 64
+Write = t.Callable[..., bytes]
+
+
+@pytest.fixture
+def key_file(tmp_path: pathlib.Path, p256: t.Any, private_pem: Write) -> str:
+    path = tmp_path / "key.pem"
+    path.write_bytes(private_pem(p256))
+    return str(path)
+
+
+def _refused(path: str, passphrase: bytes | None = None, key_id: str | None = None) -> KeyFileError:
+    with pytest.raises(KeyFileError) as caught:
+        file.load(path, passphrase=passphrase, key_id=key_id)
+    return caught.value
+
+
+@pytest.mark.parametrize("fixture", ["p256", "rsa2048"])
+def test_signer_signs_with_the_key_of_the_file(
+    fixture: str, request: pytest.FixtureRequest, tmp_path: pathlib.Path, private_pem: Write, public_pem: Write
+) -> None:
+    key = request.getfixturevalue(fixture)
+    path = tmp_path / "key.pem"
+    path.write_bytes(private_pem(key, PASSPHRASE))
+    signer: protocol.Signer = file.load(str(path), passphrase=PASSPHRASE, key_id=None)
+    assert signer.public.pem.encode() == public_pem(key)
+    signature = signer.sign(b"message")
+    assert algorithms.verifies(key.public_key(), signature=signature, message=b"message")
+
+
+def test_file_is_read_once(key_file: str) -> None:
+    signer = file.load(key_file, passphrase=None, key_id=None)
+    os.remove(key_file)
+    assert signer.sign(b"message")
+
+
+def test_expected_key_is_taken_and_another_refused(key_file: str) -> None:
+    found = file.load(key_file, passphrase=None, key_id=None).public.key_id
+    assert file.load(key_file, passphrase=None, key_id=found).public.key_id == found
+    error = _refused(key_file, key_id=OTHER_ID)
+    assert (error.code, error.object) == ("key_mismatch", key_file)
+    assert error.cause == f"its key id is {found}, expected {OTHER_ID}"
+
+
+@pytest.mark.parametrize("fixture", ["p384", "ed25519_key"])
+def test_key_that_does_not_sign_images_is_refused(
+    fixture: str, request: pytest.FixtureRequest, tmp_path: pathlib.Path, private_pem: Write
+) -> None:
+    path = tmp_path / "key.pem"
+    path.write_bytes(private_pem(request.getfixturevalue(fixture)))
+    error = _refused(str(path))
+    assert (error.code, error.object) == ("unsupported_algorithm", str(path))
+
+
+def test_passphrase_reaches_the_key(
+    tmp_path: pathlib.Path, p256: t.Any, private_pem: Write, assert_hides: t.Callable[..., None]
+) -> None:
+    path = tmp_path / "key.pem"
+    path.write_bytes(private_pem(p256, PASSPHRASE))
+    for passphrase in (None, b"incorrect mule"):
+        error = _refused(str(path), passphrase)
+        assert (error.code, error.object) == ("passphrase_invalid", str(path))
+        assert_hides(error, PASSPHRASE, b"incorrect mule", path.read_bytes())
+
+
+def test_repr_of_a_signer_shows_nothing(key_file: str) -> None:
+    assert repr(file.load(key_file, passphrase=None, key_id=None)) == "FileSigner()"
+
+
+def test_signer_cannot_be_changed(key_file: str) -> None:
+    signer = file.load(key_file, passphrase=None, key_id=None)
+    for what in (signer, signer.private, signer.public, signer.public.algorithm):
+        for name in vars(what):
+            with pytest.raises(dataclasses.FrozenInstanceError):
+                setattr(what, name, None)
+
+
+def test_missing_file_and_directory_are_not_found(tmp_path: pathlib.Path) -> None:
+    for path, cause in ((tmp_path / "nothing", "No such file or directory"), (tmp_path, "Is a directory")):
+        error = _refused(str(path))
+        assert (error.code, error.object, error.cause) == ("not_found", str(path), cause)
+        assert isinstance(error.__cause__, OSError)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root reads every file")
+def test_unreadable_file_is_not_found(key_file: str) -> None:
+    os.chmod(key_file, 0)
+    error = _refused(key_file)
+    assert (error.code, error.cause) == ("not_found", "Permission denied")
+
+
+def test_path_that_cannot_exist_is_not_found() -> None:
+    assert _refused("/srv/\x00key").code == "not_found"
+
+
+def test_files_up_to_1_mib_are_read(tmp_path: pathlib.Path) -> None:
+    assert file.MAXIMUM_KEY_FILE == 1048576
+    path = tmp_path / "large"
+    for size in (0, 1048576):
+        path.write_bytes(b"\n" * size)
+        assert file.read_key_file(str(path)) == b"\n" * size
+    path.write_bytes(b"\n" * 1048577)
+    with pytest.raises(KeyFileError, match="it is larger than 1 MiB") as caught:
+        file.read_key_file(str(path))
+    assert (caught.value.code, caught.value.object) == ("malformed", str(path))
+
+
+@pytest.mark.parametrize("kind", ["device", "pipe"])
+def test_what_is_no_regular_file_is_refused_at_once(tmp_path: pathlib.Path, kind: str) -> None:
+    path = "/dev/zero"
+    if kind == "pipe":
+        path = str(tmp_path / "pipe")
+        os.mkfifo(path)
+    error = _refused(path)
+    assert (error.code, error.object, error.cause) == ("not_found", path, "it is not a regular file")
+
+
+# open() does not close a descriptor it was given when it refuses a folder.
+def test_no_descriptor_is_left_open(tmp_path: pathlib.Path, key_file: str) -> None:
+    before = sorted(os.listdir("/proc/self/fd"))
+    for path in (key_file, "/dev/zero", str(tmp_path)):
+        with contextlib.suppress(KeyFileError):
+            file.read_key_file(path)
+    assert sorted(os.listdir("/proc/self/fd")) == before

@@ -1,0 +1,316 @@
+# Copyright (c) the hallmark.signing authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Tests of module key_export."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import stat
+import typing as t
+
+import pytest
+from ansible_collections.hallmark.signing.plugins.module_utils._keys import pem
+from ansible_collections.hallmark.signing.plugins.module_utils._keys.fingerprint import key_id
+from ansible_collections.hallmark.signing.plugins.modules import key_export
+from ansible_collections.hallmark.signing.tests.unit.plugins.module_utils._custody import custody_bench as bench
+
+KEYS = ["key_id", "path", "chain_path", "mode"]
+PASSPHRASE = "canary passphrase"
+Run = t.Callable[..., t.Any]
+
+
+@pytest.fixture
+def out(home: pathlib.Path) -> pathlib.Path:
+    """The folder of the copies; it is not there yet."""
+    return home / "out"
+
+
+@pytest.fixture
+def run(run_module: Run, out: pathlib.Path) -> Run:
+    """Runs the module with out/key as destination."""
+
+    def call(**options: t.Any) -> t.Any:
+        return run_module(key_export, KEYS, **{"dest": str(out / "key"), **options})
+
+    return call
+
+
+@pytest.fixture
+def source(home: pathlib.Path, p256: t.Any) -> dict[str, str]:
+    """Options that name a key and its chain."""
+    (home / "privkey.pem").write_bytes(bench.key_pem(p256))
+    (home / "fullchain.pem").write_bytes(bench.chain_pem(p256))
+    return {"private_key_path": str(home / "privkey.pem"), "chain_path": str(home / "fullchain.pem")}
+
+
+def id_of(key: t.Any) -> str:
+    return key_id(key.public_key())
+
+
+def mode_of(path: pathlib.Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+@pytest.mark.parametrize("way", ["files", "lineage"])
+def test_key_and_chain_are_copied_once(
+    way: str, run: Run, home: pathlib.Path, out: pathlib.Path, source: dict[str, str], p256: t.Any
+) -> None:
+    options = {"chain_dest": str(out / "chain"), **(source if way == "files" else {"lineage": str(home)})}
+    planned = run(check=True, **options)
+    assert not out.exists()
+    done = run(**options)
+    assert bench.private_files(out) == {
+        "key": (0o600, bench.key_pem(p256)), "chain": (0o644, (home / "fullchain.pem").read_bytes()),
+    }
+    for ended in (planned, done):
+        assert ended.result["changed"]
+        assert {name: ended.result[name] for name in KEYS} == {
+            "key_id": id_of(p256), "path": str(out / "key"), "chain_path": str(out / "chain"), "mode": "0600",
+        }
+    for check in (False, True):
+        assert not run(check=check, **options).result["changed"]
+
+
+def test_chain_is_not_copied_unasked(run: Run, home: pathlib.Path, out: pathlib.Path, source: dict[str, str]) -> None:
+    assert run(lineage=str(home)).result["chain_path"] is None
+    assert os.listdir(out) == ["key"]
+
+
+def test_key_without_chain_is_copied(run: Run, out: pathlib.Path, source: dict[str, str], p256: t.Any) -> None:
+    assert run(private_key_path=source["private_key_path"]).result["key_id"] == id_of(p256)
+
+
+def test_diff_shows_public_facts(run: Run, out: pathlib.Path, source: dict[str, str], p256: t.Any) -> None:
+    difference = run(diff=True, **source).result["diff"]
+    assert difference == {
+        "before_header": str(out / "key"), "after_header": str(out / "key"), "before": {},
+        "after": {
+            "key_id": id_of(p256), "algorithm": "ecdsa-p256", "format": "pem", "encrypted": False, "mode": "0600",
+        },
+    }
+    difference = run(diff=True, mode="0400", **source).result["diff"]
+    assert (difference["before"]["mode"], difference["after"]["mode"]) == ("0600", "0400")
+
+
+def test_new_chain_alone_is_a_change(
+    run: Run, home: pathlib.Path, out: pathlib.Path, source: dict[str, str], p256: t.Any
+) -> None:
+    options = {"chain_dest": str(out / "chain"), **source}
+    run(**options)
+    (home / "fullchain.pem").write_bytes(bench.chain_pem(p256, serial=2))
+    assert run(check=True, **options).result["changed"]
+    assert run(**options).result["changed"]
+    assert (out / "chain").read_bytes() == (home / "fullchain.pem").read_bytes()
+    assert not run(**options).result["changed"]
+
+
+@pytest.mark.parametrize(
+    ("options", "format", "secret"),
+    [({}, "pem", None), ({"passphrase": PASSPHRASE}, "pem", PASSPHRASE),
+     ({"format": "cosign", "passphrase": PASSPHRASE}, "cosign", PASSPHRASE), ({"format": "pem"}, "pem", None)],
+)
+def test_copy_has_its_format(
+    options: dict[str, str], format: str, secret: str | None, run: Run, out: pathlib.Path,
+    source: dict[str, str], p256: t.Any,
+) -> None:
+    run(**source, **options)
+    data = (out / "key").read_bytes()
+    found = pem.read_private_key(data, passphrase=secret.encode() if secret else None, where="key")
+    assert (found.format, found.encrypted, found.public.key_id) == (format, secret is not None, id_of(p256))
+    assert not run(**source, **options).result["changed"]
+
+
+@pytest.mark.parametrize("way", ["source_passphrase", "source_passphrase_path"])
+def test_format_is_that_of_the_source_unless_asked(
+    way: str, run: Run, home: pathlib.Path, out: pathlib.Path, p256: t.Any
+) -> None:
+    (home / "cosign.key").write_bytes(pem.write_private_key(p256, format="cosign", passphrase=PASSPHRASE.encode()))
+    (home / "secret").write_text(PASSPHRASE)
+    options = {
+        "private_key_path": str(home / "cosign.key"),
+        way: PASSPHRASE if way == "source_passphrase" else str(home / "secret"),
+    }
+    assert run(**options).codes == ["passphrase_invalid"]
+    assert not (out / "key").exists()
+    run(format="pem", **options)
+    assert (out / "key").read_bytes() == bench.key_pem(p256)
+    run(dest=str(out / "cosign"), passphrase="canary of the copy", **options)
+    found = pem.read_private_key((out / "cosign").read_bytes(), passphrase=b"canary of the copy", where="key")
+    assert (found.format, found.public.key_id) == ("cosign", id_of(p256))
+
+
+@pytest.mark.parametrize("check", [False, True])
+def test_pair_that_does_not_match_is_refused(
+    check: bool, run: Run, home: pathlib.Path, out: pathlib.Path, source: dict[str, str], other_p256: t.Any,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("time.sleep", lambda _seconds: None)
+    (home / "fullchain.pem").write_bytes(bench.chain_pem(other_p256))
+    ended = run(check=check, lineage=str(home), chain_dest=str(out / "chain"), mode="0400")
+    assert (ended.failed, ended.codes, ended.result["changed"]) == (True, ["key_mismatch"], False)
+    assert {name: ended.result[name] for name in KEYS} == {
+        "key_id": None, "path": str(out / "key"), "chain_path": str(out / "chain"), "mode": "0400",
+    }
+    assert not out.exists()
+
+
+@pytest.mark.parametrize("check", [False, True])
+def test_expected_key_id_is_kept_to(
+    check: bool, run: Run, out: pathlib.Path, source: dict[str, str], p256: t.Any
+) -> None:
+    ended = run(check=check, key_id="0" * 64, **source)
+    assert (ended.codes, ended.result["key_id"], out.exists()) == (["key_mismatch"], "0" * 64, False)
+    assert run(check=check, key_id="x", **source).codes == ["input_invalid"]
+    assert run(check=check, key_id=id_of(p256), **source).result["changed"]
+
+
+@pytest.mark.parametrize("check", [False, True])
+def test_what_is_at_the_destination_is_never_overwritten(
+    check: bool, run: Run, out: pathlib.Path, source: dict[str, str], other_p256: t.Any
+) -> None:
+    out.mkdir(mode=0o700)
+    for data, code in ((bench.key_pem(other_p256), "key_mismatch"), (b"rubbish", "malformed")):
+        (out / "key").write_bytes(data)
+        ended = run(check=check, **source)
+        assert (ended.failed, ended.codes, (out / "key").read_bytes()) == (True, [code], data)
+    (out / "key").unlink()
+    (out / "chain").write_bytes(bench.chain_pem(other_p256))
+    assert run(check=check, chain_dest=str(out / "chain"), **source).codes == ["destination_occupied"]
+
+
+# The contract: changed = any item changed, also when the task fails.
+@pytest.mark.xfail(strict=True, reason="bug: the key was copied, and the failed task says changed=false")
+def test_failure_behind_a_copied_key_is_a_change(run: Run, out: pathlib.Path, source: dict[str, str]) -> None:
+    out.mkdir(mode=0o700)
+    (out / "chain").write_bytes(b"rubbish")
+    ended = run(chain_dest=str(out / "chain"), **source)
+    assert ended.failed
+    assert not (out / "key").exists() or ended.result["changed"]
+
+
+def test_chain_out_of_nothing_is_refused(run: Run, out: pathlib.Path, source: dict[str, str]) -> None:
+    ended = run(private_key_path=source["private_key_path"], chain_dest=str(out / "chain"))
+    assert (ended.codes, out.exists()) == (["input_invalid"], False)
+
+
+def test_link_at_the_destination_is_refused(run: Run, home: pathlib.Path, source: dict[str, str]) -> None:
+    (home / "link").symlink_to("elsewhere")
+    for check in (False, True):
+        assert run(dest=str(home / "link"), check=check, **source).codes == ["destination_unsafe"]
+    assert not (home / "elsewhere").exists()
+
+
+@pytest.mark.parametrize("mode", ["0644", 0o400])
+def test_wrong_mode_is_refused(mode: t.Any, run: Run, out: pathlib.Path, source: dict[str, str]) -> None:
+    assert (run(mode=mode, **source).codes, out.exists()) == (["input_invalid"], False)
+
+
+def test_mode_of_an_existing_copy_converges(run: Run, out: pathlib.Path, source: dict[str, str]) -> None:
+    run(**source)
+    (out / "key").chmod(0o666)
+    assert run(check=True, **source).result["changed"]
+    assert run(**source).result["changed"]
+    assert mode_of(out / "key") == 0o600
+
+
+# "600" is accepted, and a mode is four digits everywhere else. Ansible mends it where the file is there.
+@pytest.mark.xfail(strict=True, reason="bug: mode is returned as given, not as four digits")
+def test_mode_is_four_digits(run: Run, source: dict[str, str]) -> None:
+    assert run(mode="600", check=True, **source).result["mode"] == "0600"
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ({}, "any of the following are missing: lineage, private_key_path"),
+        ({"lineage": "/x", "private_key_path": "/y"}, "mutually exclusive"),
+        ({"lineage": "/x", "chain_path": "/y"}, "mutually exclusive"),
+        ({"lineage": "/x", "passphrase": PASSPHRASE, "passphrase_path": "/y"}, "mutually exclusive"),
+        ({"lineage": "/x", "source_passphrase": PASSPHRASE, "source_passphrase_path": "/y"}, "mutually exclusive"),
+        ({"lineage": "/x", "format": "der"}, "value of format must be one of"),
+    ],
+)
+def test_options_that_do_not_go_together_are_refused(options: dict[str, str], text: str, run: Run) -> None:
+    ended = run(**options)
+    assert ended.failed
+    assert text in ended.result["msg"]
+
+
+def test_missing_files_are_told(run: Run, home: pathlib.Path, source: dict[str, str]) -> None:
+    for options in (
+        {"lineage": str(home / "missing")}, {"private_key_path": str(home / "missing")},
+        {**source, "passphrase_path": str(home / "missing")},
+        {**source, "source_passphrase_path": str(home / "missing")},
+        {**source, "chain_path": str(home / "missing")},
+    ):
+        assert run(**options).codes == ["not_found"]
+
+
+# Removing ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("named", [False, True])
+def test_copy_and_chain_are_removed(
+    named: bool, run: Run, out: pathlib.Path, source: dict[str, str], p256: t.Any
+) -> None:
+    chain = {"chain_dest": str(out / "chain")}
+    run(**chain, **source)
+    options = {"state": "absent", **chain, **({"key_id": id_of(p256)} if named else {})}
+    planned = run(check=True, diff=True, **options)
+    assert sorted(os.listdir(out)) == ["chain", "key"]
+    done = run(diff=True, **options)
+    assert os.listdir(out) == []
+    for ended in (planned, done):
+        assert ended.result["changed"]
+        assert (ended.result["key_id"], ended.result["chain_path"]) == (options.get("key_id"), str(out / "chain"))
+        assert (ended.result["diff"]["before"], ended.result["diff"]["after"]) == ({"path": str(out / "key")}, {})
+    again = run(diff=True, **options)
+    assert (again.result["changed"], again.result["diff"]["before"]) == (False, {})
+
+
+def test_chain_is_not_removed_unasked(run: Run, out: pathlib.Path, source: dict[str, str]) -> None:
+    run(chain_dest=str(out / "chain"), **source)
+    run(state="absent")
+    assert os.listdir(out) == ["chain"]
+    assert run(state="absent", chain_dest=str(out / "chain")).result["changed"]
+
+
+@pytest.mark.parametrize("check", [False, True])
+def test_copy_of_another_key_is_not_removed(check: bool, run: Run, out: pathlib.Path, source: dict[str, str]) -> None:
+    run(**source)
+    ended = run(state="absent", key_id="0" * 64, check=check)
+    assert (ended.codes, ended.result["changed"], os.listdir(out)) == (["key_mismatch"], False, ["key"])
+
+
+@pytest.mark.parametrize("content", ["chain of another key", "rubbish"])
+def test_other_file_is_not_removed_as_a_chain(
+    content: str, run: Run, out: pathlib.Path, p256: t.Any, other_p256: t.Any
+) -> None:
+    out.mkdir(mode=0o700)
+    (out / "chain").write_bytes(b"rubbish" if content == "rubbish" else bench.chain_pem(other_p256))
+    ended = run(state="absent", chain_dest=str(out / "chain"), key_id=id_of(p256))
+    assert (ended.codes, os.listdir(out)) == (["destination_occupied"], ["chain"])
+
+
+def test_encrypted_copy_with_a_key_id_wants_its_passphrase(
+    run: Run, out: pathlib.Path, source: dict[str, str], p256: t.Any
+) -> None:
+    run(passphrase=PASSPHRASE, **source)
+    assert run(state="absent", key_id=id_of(p256)).codes == ["passphrase_invalid"]
+    assert run(state="absent", key_id=id_of(p256), passphrase=PASSPHRASE).result["changed"]
+    assert os.listdir(out) == []
+
+
+def test_absent_wants_no_source(run: Run, out: pathlib.Path) -> None:
+    ended = run(state="absent")
+    assert (ended.failed, ended.result["changed"], out.exists()) == (False, False, False)
+
+
+def test_no_private_byte_is_ever_shown(run: Run, source: dict[str, str], p256: t.Any) -> None:
+    lines = bench.key_pem(p256).decode().splitlines()[1:-1]
+    for options in ({"check": True}, {"diff": True}, {"passphrase": PASSPHRASE}, {"state": "absent", "diff": True}):
+        text = str(run(**({} if "state" in options else source), **options).result)
+        assert "PRIVATE KEY" not in text
+        assert not any(line in text for line in lines)

@@ -1,0 +1,320 @@
+# Copyright (c) the hallmark.signing authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Tests of how the code hangs together: who imports whom, what a module costs, and what is written about it."""
+
+from __future__ import annotations
+
+import ast
+import functools
+import pathlib
+import re
+import sys
+import typing as t
+
+import pytest
+from ansible_collections.hallmark.signing.plugins.module_utils import _errors
+
+ROOT = pathlib.Path(__file__).parents[3]
+PLUGINS = ROOT / "plugins"
+UTILS = PLUGINS / "module_utils"
+MAX_CLOSURE = 100 * 1024
+THIRD_PARTY = {"cryptography", "docker", "nacl", "urllib3", "jmespath", "requests", "yaml"}
+FORBIDDEN_CALLS = {"__import__", "eval", "exec", "compile"}
+
+# What each part may import, beside itself (design/architecture.md section 3). _docker stands beside the chain.
+_BASE = {"_errors", "_libraries", "_strict_json", "_base64"}
+DIRECTION: dict[str, set[str]] = {
+    "_errors": set(),
+    "_libraries": {"_errors"},
+    "_strict_json": {"_errors"},
+    "_base64": set(),
+    "_keys": _BASE,
+    "_oci": _BASE,
+    "_custody": _BASE | {"_keys"},
+    "_transparency": _BASE | {"_keys", "_oci", "_custody"},
+    "_signing": _BASE | {"_keys", "_oci", "_custody", "_transparency"},
+    "_trust": _BASE | {"_keys", "_oci", "_custody", "_transparency", "_signing"},
+    "_policy": _BASE | {"_keys", "_oci", "_custody", "_transparency", "_signing", "_trust"},
+    "_docker": _BASE | {"_oci"},
+    # The adapter turns options into values of these, and errors into results.
+    "_ansible": _BASE | {"_keys", "_oci"},
+}
+
+
+class Import(t.NamedTuple):
+    """One imported name: of our own code its file, else a dotted name; and where the statement stands."""
+
+    own: pathlib.Path | None
+    dotted: str
+    line: int
+    guarded: bool
+    executed: bool
+
+
+def _python(folder: pathlib.Path) -> list[pathlib.Path]:
+    return sorted(
+        path for path in folder.rglob("*.py")
+        if not any(part.startswith(".") or part == "__pycache__" for part in path.relative_to(ROOT).parts)
+    )
+
+
+FILES = _python(PLUGINS)
+MODULES = [path for path in FILES if path.parent == PLUGINS / "modules" and path.name != "__init__.py"]
+DOMAIN = [path for path in FILES if UTILS in path.parents]
+
+
+def name_of(path: pathlib.Path) -> str:
+    return str(path.relative_to(PLUGINS))
+
+
+def part_of(path: pathlib.Path) -> str:
+    return path.relative_to(UTILS).parts[0].partition(".")[0]
+
+
+@functools.cache
+def tree_of(path: pathlib.Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"), str(path))
+
+
+@functools.cache
+def imports_of(path: pathlib.Path) -> tuple[Import, ...]:
+    """Return every import of a file, wherever it stands."""
+    found: list[Import] = []
+
+    def visit(nodes: t.Iterable[ast.AST], guarded: bool, executed: bool) -> None:
+        for node in nodes:
+            if isinstance(node, (ast.Import, ast.ImportFrom)):
+                found.extend(_read(path, node, guarded, executed))
+            elif isinstance(node, ast.If) and _is_for_checking(node.test):
+                visit(node.body, True, False)
+                visit(node.orelse, guarded, executed)
+            elif isinstance(node, ast.With):
+                visit(node.body, guarded or any(_is_optional(item) for item in node.items), executed)
+            else:
+                inside = isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda))
+                visit(ast.iter_child_nodes(node), guarded, executed and not inside)
+
+    visit(tree_of(path).body, False, True)
+    return tuple(found)
+
+
+def _is_for_checking(test: ast.AST) -> bool:
+    return getattr(test, "attr", getattr(test, "id", "")) == "TYPE_CHECKING"
+
+
+def _is_optional(item: ast.withitem) -> bool:
+    call = item.context_expr
+    return isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id == "optional"
+
+
+def _read(
+    path: pathlib.Path, node: ast.Import | ast.ImportFrom, guarded: bool, executed: bool
+) -> t.Iterator[Import]:
+    if isinstance(node, ast.Import):
+        for alias in node.names:
+            yield Import(None, alias.name, node.lineno, guarded, executed)
+    elif not node.level:
+        yield Import(None, node.module or "", node.lineno, guarded, executed)
+    else:
+        folder = path.parents[node.level - 1]
+        base = folder.joinpath(*(node.module or "").split(".")) if node.module else folder
+        for alias in node.names:
+            below, itself = base / f"{alias.name}.py", base.with_suffix(".py")
+            yield Import(below if below.is_file() else itself, "", node.lineno, guarded, executed)
+
+
+def closure(path: pathlib.Path) -> set[pathlib.Path]:
+    """Return our own files that are executed when this one is imported, with itself."""
+    seen: set[pathlib.Path] = set()
+    todo = [path]
+    while todo:
+        current = todo.pop()
+        if current not in seen:
+            seen.add(current)
+            todo += [entry.own for entry in imports_of(current) if entry.own and entry.executed]
+    return seen
+
+
+# Imports -------------------------------------------------------------------------------------------------------------
+
+
+def test_there_is_something_to_look_at() -> None:
+    assert len(MODULES) >= 6
+    assert len(DOMAIN) >= 30
+    assert {part_of(path) for path in DOMAIN} <= set(DIRECTION)
+    assert UTILS / "_keys" / "pem.py" in closure(PLUGINS / "modules" / "signing_key.py")
+
+
+@pytest.mark.parametrize("path", FILES, ids=name_of)
+def test_own_code_is_imported_relatively_and_exists(path: pathlib.Path) -> None:
+    for entry in imports_of(path):
+        assert not entry.dotted.startswith("ansible_collections"), f"line {entry.line}: write it relatively"
+        assert entry.own is None or entry.own.is_file(), f"line {entry.line}: there is no {entry.own}"
+
+
+@pytest.mark.parametrize("path", DOMAIN, ids=name_of)
+def test_imports_go_one_way(path: pathlib.Path) -> None:
+    part = part_of(path)
+    for entry in imports_of(path):
+        if entry.own is not None:
+            assert UTILS in entry.own.parents, f"line {entry.line}: {entry.own} is no module_util"
+            assert part_of(entry.own) in DIRECTION[part] | {part}, f"line {entry.line}: {part} imports {entry.own}"
+
+
+def test_no_two_files_import_each_other() -> None:
+    for path in DOMAIN:
+        for entry in imports_of(path):
+            if entry.own is not None and entry.executed and entry.own != path:
+                assert path not in closure(entry.own), f"{name_of(path)} and {name_of(entry.own)}"
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_modules_import_module_utils_only(path: pathlib.Path) -> None:
+    for entry in imports_of(path):
+        assert entry.own is None or UTILS in entry.own.parents
+
+
+@pytest.mark.parametrize("path", DOMAIN, ids=name_of)
+def test_only_modules_and_the_adapter_know_ansible(path: pathlib.Path) -> None:
+    knows = [entry.line for entry in imports_of(path) if entry.dotted.partition(".")[0] == "ansible"]
+    assert part_of(path) == "_ansible" or not knows
+
+
+@pytest.mark.parametrize("path", [*MODULES, *DOMAIN], ids=name_of)
+def test_third_party_imports_are_guarded(path: pathlib.Path) -> None:
+    for entry in imports_of(path):
+        first = entry.dotted.partition(".")[0]
+        if entry.own is None and not _is_standard(first) and first != "ansible":
+            assert entry.guarded, f"line {entry.line}: {entry.dotted} outside of 'with optional():'"
+            assert UTILS in path.parents, f"line {entry.line}: modules use no library themselves"
+
+
+def _is_standard(name: str) -> bool:
+    # The list came with Python 3.10; before it, the libraries that are known are looked for.
+    names: t.Collection[str] = getattr(sys, "stdlib_module_names", ())
+    return name in names if names else name not in THIRD_PARTY
+
+
+def _users_of(library: str) -> set[str]:
+    return {
+        str(path.relative_to(UTILS)) for path in DOMAIN
+        for entry in imports_of(path) if entry.dotted.partition(".")[0] == library
+    }
+
+
+@pytest.mark.parametrize(("library", "user"), [("docker", "_docker/engine.py"), ("nacl", "_keys/encrypted_key.py")])
+def test_library_has_one_user(library: str, user: str) -> None:
+    assert _users_of(library) == {user}
+
+
+@pytest.mark.parametrize(("library", "part"), [("cryptography", "_keys"), ("urllib3", "_oci")])
+def test_library_is_used_in_one_part(library: str, part: str) -> None:
+    assert {user.partition("/")[0] for user in _users_of(library)} == {part}
+
+
+@pytest.mark.parametrize("path", FILES, ids=name_of)
+def test_nothing_is_imported_dynamically(path: pathlib.Path) -> None:
+    allowed = path == UTILS / "_libraries.py"
+    assert allowed or not [entry.line for entry in imports_of(path) if entry.dotted.partition(".")[0] == "importlib"]
+    for node in ast.walk(tree_of(path)):
+        if isinstance(node, ast.Call):
+            name = getattr(node.func, "id", getattr(node.func, "attr", ""))
+            of_builtins = isinstance(node.func, ast.Name)
+            assert not (of_builtins and name in FORBIDDEN_CALLS), f"line {node.lineno}: {name}"
+            assert allowed or name not in ("import_module", "__import__"), f"line {node.lineno}: {name}"
+    assert not re.search(r"from \S+ import \*", path.read_text(encoding="utf-8"))
+
+
+def test_imports_inside_of_functions_are_none_of_our_own() -> None:
+    # The packer takes them for optional: a typo there would not be found.
+    for path in FILES:
+        assert not [entry.line for entry in imports_of(path) if entry.own and not entry.executed and not entry.guarded]
+
+
+def test_packages_have_no_content() -> None:
+    assert [name_of(path) for path in FILES if path.name == "__init__.py" and path.read_bytes().strip()] == []
+
+
+def test_only_python_lies_in_module_utils() -> None:
+    others = [
+        name_of(path) for path in UTILS.rglob("*")
+        if path.is_file() and path.suffix != ".py"
+        and not any(part.startswith(".") or part == "__pycache__" for part in path.relative_to(UTILS).parts)
+    ]
+    assert others == []
+
+
+# 107 to 178 KiB, each with its own file. The modules for keys have all of _oci in it (some 55 KiB), only because
+# _ansible/args.py makes registries as well; without that they fit.
+@pytest.mark.xfail(strict=True, reason="bug: each module executes more than 100 KiB of our own code")
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_module_executes_little_code(path: pathlib.Path) -> None:
+    sizes = {name_of(one): one.stat().st_size for one in closure(path)}
+    assert sum(sizes.values()) <= MAX_CLOSURE, sorted(sizes.items(), key=lambda item: -item[1])
+
+
+def test_no_library_is_loaded_for_others() -> None:
+    # Keys are kept without HTTP, and images are signed without an engine.
+    for module, unwanted in (
+        ("signing_key", "_docker"), ("signing_key_info", "_docker"), ("key_export", "_docker"),
+        ("image_signature", "_docker"), ("image_verify", "_docker"), ("image_signature", "_custody"),
+        ("image_verify", "_custody"), ("image_build", "_custody"), ("image_build", "_signing"),
+        ("signing_key", "_signing"), ("key_export", "_signing"), ("signing_key_info", "_signing"),
+    ):
+        parts = {part_of(path) for path in closure(PLUGINS / "modules" / f"{module}.py") if UTILS in path.parents}
+        assert unwanted not in parts, module
+
+
+# What is written -----------------------------------------------------------------------------------------------------
+
+
+def _public(tree: ast.Module) -> t.Iterator[tuple[str, ast.AST]]:
+    kinds = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
+    for node in tree.body:
+        if isinstance(node, kinds) and not node.name.startswith("_"):
+            yield node.name, node
+            if isinstance(node, ast.ClassDef):
+                for inner in node.body:
+                    if isinstance(inner, kinds) and not inner.name.startswith("_"):
+                        yield f"{node.name}.{inner.name}", inner
+
+
+@pytest.mark.parametrize("path", DOMAIN, ids=name_of)
+def test_what_is_public_has_a_docstring(path: pathlib.Path) -> None:
+    assert ast.get_docstring(tree_of(path))
+    assert [name for name, node in _public(tree_of(path)) if not ast.get_docstring(node)] == []  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("path", FILES, ids=name_of)
+def test_file_begins_with_its_licence(path: pathlib.Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    assert re.match(
+        r"(#!/usr/bin/python\n)?# Copyright \(c\) the hallmark\.signing authors\n"
+        r"# GNU General Public License v3\.0\+ .*\n"
+        r"# SPDX-License-Identifier: GPL-3\.0-or-later\n", text,
+    )
+    assert text.startswith("#!") is (path in MODULES)
+    assert "from __future__ import annotations\n" in text
+
+
+def _documented_codes() -> list[str]:
+    """Return the first cell of each row of the tables in docs/reason_codes.md, heads left out."""
+    lines = (ROOT / "docs" / "reason_codes.md").read_text(encoding="utf-8").splitlines()
+    cells = [line.strip().strip("|").split("|")[0].strip() if line.lstrip().startswith("|") else "" for line in lines]
+    rules = [bool(re.fullmatch(r":?-+:?", cell)) for cell in cells]
+    return [
+        cell.strip("`") for number, cell in enumerate(cells)
+        if cell and not rules[number] and not (number + 1 < len(cells) and rules[number + 1])
+    ]
+
+
+def test_each_reason_code_is_documented_and_no_other() -> None:
+    documented = _documented_codes()
+    assert len(documented) == len(set(documented))
+    assert set(documented) == set(t.get_args(_errors.ReasonCode))
+
+
+def test_each_reason_code_is_used() -> None:
+    text = "".join(path.read_text(encoding="utf-8") for path in [*MODULES, *DOMAIN] if path.name != "_errors.py")
+    assert [code for code in t.get_args(_errors.ReasonCode) if f'"{code}"' not in text] == []
