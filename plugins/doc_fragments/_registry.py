@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Options of modules that talk to registries; in step with C(_ansible.args.registry_spec)."""
+"""Options of modules that talk to registries; in step with C(_ansible.registries.registry_spec)."""
 
 from __future__ import annotations
 

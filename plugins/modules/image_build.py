@@ -138,7 +138,7 @@ import typing as t
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils._ansible import args, deps, results
+from ..module_utils._ansible import deps, registries, results
 from ..module_utils._docker import build
 from ..module_utils._docker.engine import Engine
 from ..module_utils._errors import HallmarkError
@@ -160,7 +160,7 @@ def main() -> None:
             "pull": {"type": "bool", "default": True},
             "builder": {"type": "str", "default": "engine", "choices": ["engine"]},
             "docker_host": {"type": "str"},
-            **args.registry_spec(),
+            **registries.registry_spec(),
         },
         supports_check_mode=True,
     )
@@ -173,16 +173,18 @@ def main() -> None:
     try:
         name = references.parse_name(params["name"])
         for tag in params["tags"]:
-            references.parse(f"{name.name}:{tag}")
+            references.require_tag(tag)
         built = build.build_image(
-            args.registries(params),
+            registries.registries(params),
             Engine(params["docker_host"]),
             build.Recipe(
                 context=params["context"],
                 dockerfile=params["dockerfile"],
-                build_args={str(key): str(value) for key, value in params["build_args"].items()},
-                target=params["target"],
-                platform=params["platform"],
+                build_args={
+                    str(key): "" if value is None else str(value) for key, value in params["build_args"].items()
+                },
+                target=params["target"] or None,
+                platform=params["platform"] or None,
             ),
             name,
             params["tags"],

@@ -192,8 +192,8 @@ import typing as t
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils._ansible import args, deps, results, secrets
-from ..module_utils._errors import HallmarkError
+from ..module_utils._ansible import args, deps, registries, results, secrets
+from ..module_utils._errors import HallmarkError, VerificationError
 from ..module_utils._keys import algorithms, pem
 from ..module_utils._keys.signers import file as file_signer
 from ..module_utils._keys.signers.file import read_key_file
@@ -227,10 +227,9 @@ def main() -> None:
             "annotations": {"type": "dict", "default": {}},
             "recursive": {"type": "bool", "default": True},
             "docker_reference": {"type": "str"},
-            **args.registry_spec(),
+            **registries.registry_spec(),
         },
         required_if=[("state", "present", ["signers"]), ("state", "absent", ["key_ids", "all"], True)],
-        mutually_exclusive=[("signers", "key_ids"), ("signers", "public_key_paths")],
         supports_check_mode=True,
     )
     params = module.params
@@ -238,16 +237,34 @@ def main() -> None:
     deps.require_libraries(module, "cryptography", "urllib3", empty=empty)
     results.require_entries(module, empty, images=params["images"], formats=params["formats"])
     try:
+        _require_fitting_options(params)
         work = _signing(module, empty) if params["state"] == "present" else _removing(module, empty)
         outcomes = map_ordered(work, params["images"], workers=params["workers"])
     except HallmarkError as exc:
-        results.fail_with(module, exc, empty)
+        failed = [sign.Outcome(image, reasons=(exc.as_reason(),)).as_dict() for image in params["images"]]
+        results.fail_with(module, exc, {**empty, "results": failed})
     results.warn(module, [warning for outcome in outcomes for warning in outcome.warnings])
     results.finish(module, [reason for outcome in outcomes for reason in outcome.reasons], {
         "changed": any(outcome.changed for outcome in outcomes),
         "results": [outcome.as_dict() for outcome in outcomes],
         **results.diff(module, *_before_and_after(outcomes, params["state"]), "signatures"),
     })
+
+
+def _require_fitting_options(params: dict[str, t.Any]) -> None:
+    """Refuse what contradicts itself: the argument spec cannot, because C(all) has a default."""
+    present = params["state"] == "present"
+    wrong = [name for name in ("key_ids", "public_key_paths", "all") if params[name]] if present else [
+        name for name in ("signers",) if params[name]
+    ]
+    if not present and params["all"] and params["key_ids"]:
+        wrong = ["key_ids"]
+    if wrong:
+        raise VerificationError(
+            code="input_invalid", object=wrong[0], attempt="use it",
+            cause=f"it does not go with state={params['state']}" + ("" if present or wrong == ["signers"] else " and all"),
+            advice="Leave it out, or change the other.",
+        )
 
 
 def _signing(module: AnsibleModule, empty: dict[str, t.Any]) -> t.Callable[[str], sign.Outcome]:
@@ -268,27 +285,29 @@ def _signing(module: AnsibleModule, empty: dict[str, t.Any]) -> t.Callable[[str]
         docker_reference=params["docker_reference"],
         dry_run=module.check_mode,
     )
-    registries = args.registries(params)
-    return lambda image: sign.sign_image(registries, image, wish)
+    known = registries.registries(params)
+    return lambda image: sign.sign_image(known, image, wish)
 
 
 def _removing(module: AnsibleModule, empty: dict[str, t.Any]) -> t.Callable[[str], sign.Outcome]:
+    from ..module_utils._signing import remove
+
     params = module.params
     if not params["all"]:
         results.require_entries(module, empty, key_ids=params["key_ids"] or [])
-    known = [pem.read_public_key(read_key_file(path), where=path) for path in params["public_key_paths"] or []]
-    for public in known:
+    recognised = [pem.read_public_key(read_key_file(path), where=path) for path in params["public_key_paths"] or []]
+    for public in recognised:
         algorithms.require_signing(public.algorithm, where="public_key_paths")
-    removal = sign.Removal(
-        key_ids=args.key_ids(params["key_ids"] or [], option="key_ids"),
+    removal = remove.Removal(
+        key_ids=registries.key_ids(params["key_ids"] or [], option="key_ids"),
         everything=params["all"],
-        known_keys=tuple(known),
+        known_keys=tuple(recognised),
         formats=tuple(params["formats"]),
         recursive=params["recursive"],
         dry_run=module.check_mode,
     )
-    registries = args.registries(params)
-    return lambda image: sign.remove_signatures(registries, image, removal)
+    known = registries.registries(params)
+    return lambda image: remove.remove_signatures(known, image, removal)
 
 
 def _annotations(given: dict[str, t.Any]) -> dict[str, str]:

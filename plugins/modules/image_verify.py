@@ -183,7 +183,7 @@ import typing as t
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils._ansible import args, deps, results
+from ..module_utils._ansible import deps, registries, results
 from ..module_utils._errors import HallmarkError
 from ..module_utils._keys import pem
 from ..module_utils._keys.signers.file import read_key_file
@@ -219,7 +219,7 @@ def main() -> None:
                 "type": "str", "default": "warn", "choices": ["warn", "ignore", "repository"],
             },
             "on_failure": {"type": "str", "default": "fail", "choices": ["fail", "report"]},
-            **args.registry_spec(),
+            **registries.registry_spec(),
         },
         supports_check_mode=True,
     )
@@ -229,12 +229,16 @@ def main() -> None:
     results.require_entries(module, empty, images=params["images"], trust=params["trust"])
     try:
         demand = _demand(params)
-        registries = args.registries(params)
+        known = registries.registries(params)
         verdicts = map_ordered(
-            lambda image: verify.verify_image(registries, image, demand), params["images"], workers=params["workers"]
+            lambda image: verify.verify_image(known, image, demand), params["images"], workers=params["workers"]
         )
     except HallmarkError as exc:
-        results.fail_with(module, exc, empty)
+        failed = [
+            verify.Verification(image, None, None, False, reasons=(exc.as_reason(),)).as_dict()
+            for image in params["images"]
+        ]
+        results.fail_with(module, exc, {**empty, "results": failed})
     results.warn(module, [warning for verdict in verdicts for warning in verdict.warnings])
     reasons = [reason for verdict in verdicts for reason in verdict.reasons]
     result = {
@@ -253,7 +257,7 @@ def _demand(params: dict[str, t.Any]) -> authority.Demand:
         threshold=params["threshold"],
         formats=params["formats"],
         annotations={str(name): str(value) for name, value in params["annotations"].items()},
-        denied_key_ids=args.key_ids(params["denied_key_ids"], option="denied_key_ids"),
+        denied_key_ids=registries.key_ids(params["denied_key_ids"], option="denied_key_ids"),
         docker_reference_check=params["docker_reference_check"],
         recursive=params["recursive"],
     )

@@ -189,6 +189,7 @@ def _present(module: AnsibleModule) -> dict[str, t.Any]:
     return {
         "changed": copied.changed or chain_changed,
         "key_id": copied.public.key_id if copied.public else None,
+        "mode": copied.mode,
         **results.diff(module, copied.before(), copied.facts(), params["dest"]),
     }
 

@@ -197,10 +197,16 @@ def _present(module: AnsibleModule) -> dict[str, t.Any]:
         module.warn(f"{params['path']}: the key does not exist yet; its key id is not known before it is made.")
     elif params["public_key_path"]:
         own = made.public
-        changed |= key_file.ensure_public_file(
-            params["public_key_path"], own.pem.encode("ascii"), dry_run=module.check_mode,
-            is_former=lambda data: _is_public_key(data, own.key_id),
-        )
+        try:
+            changed |= key_file.ensure_public_file(
+                params["public_key_path"], own.pem.encode("ascii"), dry_run=module.check_mode,
+                is_former=lambda data: _is_public_key(data, own.key_id),
+            )
+        except HallmarkError as exc:
+            # The key itself is there by now, and the result must say so.
+            results.fail_with(module, exc, {
+                "path": params["path"], "public_key": own.pem, **made.facts(), "changed": made.changed,
+            })
     return {
         "changed": changed,
         **made.facts(),

@@ -150,7 +150,8 @@ def main() -> None:
     try:
         passphrase = secrets.passphrase(module.params)
     except HallmarkError as exc:
-        results.fail_with(module, exc, empty)
+        unread = [inventory.KeyEntry(path).as_dict() for path in module.params["paths"]]
+        results.fail_with(module, exc, {**empty, "signing_keys": unread})
     described = [inventory.describe(path, passphrase=passphrase) for path in module.params["paths"]]
     results.finish(
         module,

@@ -25,7 +25,7 @@ from ansible_collections.hallmark.signing.plugins.module_utils._oci.credentials 
 from ansible_collections.hallmark.signing.plugins.module_utils._oci.reference import Reference
 from ansible_collections.hallmark.signing.plugins.module_utils._oci.registry import Registries
 from ansible_collections.hallmark.signing.plugins.module_utils._oci.transport import RegistrySettings
-from ansible_collections.hallmark.signing.plugins.module_utils._signing import attachment, payload
+from ansible_collections.hallmark.signing.plugins.module_utils._signing import attachment, candidate, payload
 
 
 def layer(files: dict[str, bytes]) -> bytes:
@@ -70,8 +70,8 @@ def tamper(registries: Registries, signed: Reference, key_path: str) -> list[dic
         "reason": "no_signatures", "cosign": False,
     })
     copied = write_image(registries, signed.tagged("copied"), {"index.html": b"with a foreign signature\n"})
-    signatures = registries.manifest(signed.tagged(attachment.signature_tag(str(signed.digest))))
-    registries.put_manifest(copied.tagged(attachment.signature_tag(str(copied.digest))), signatures.raw)
+    signatures = registries.manifest(signed.tagged(candidate.signature_tag(str(signed.digest))))
+    registries.put_manifest(copied.tagged(candidate.signature_tag(str(copied.digest))), signatures.raw)
     cases.append({
         "case": "changed content, the released image's signature", "image": str(copied), "verified": False,
         "reason": "digest_mismatch", "cosign": False,

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import typing as t
+from contextlib import suppress
 
 from .._errors import KeyFileError
 from .._keys.signers.file import read_key_file
@@ -28,14 +29,15 @@ def passphrase(params: t.Mapping[str, t.Any], prefix: str = "") -> bytes | None:
     path = params.get(f"{prefix}passphrase_path")
     if path is None:
         return None
-    data = read_key_file(path)
-    try:
-        text = data.decode("utf-8")
-    except UnicodeDecodeError:
+    text: str | None = None
+    with suppress(UnicodeDecodeError):
+        text = read_key_file(path).decode("utf-8")
+    if text is None:
+        # Raised out here, so that no context of it holds the bytes.
         raise KeyFileError(
             code="malformed", object=path, attempt="read the passphrase", cause="it is not UTF-8 text",
             advice="Write the passphrase as one line of text.",
-        ) from None
+        )
     text = text[:-1] if text.endswith("\n") else text
     if text:
         register_secret(text)

@@ -53,12 +53,17 @@ def read_pair(source: Source, *, delay: float = _PAIR_DELAY) -> Pair:
     for attempt in range(_PAIR_ATTEMPTS):
         if attempt:
             time.sleep(delay)
-        private = pem.read_private_key(
-            read_key_file(source.private_key_path), passphrase=source.passphrase, where=source.private_key_path
-        )
+        try:
+            key_file_bytes = read_key_file(source.private_key_path)
+            chain = read_key_file(source.chain_path) if source.chain_path else b""
+        except KeyFileError:
+            # Certbot takes each link away before it sets the new one.
+            if attempt == _PAIR_ATTEMPTS - 1 or source.chain_path is None:
+                raise
+            continue
+        private = pem.read_private_key(key_file_bytes, passphrase=source.passphrase, where=source.private_key_path)
         if source.chain_path is None:
             return Pair(private, None)
-        chain = read_key_file(source.chain_path)
         if certificate.belongs_together(certificate.read_chain(chain, where=source.chain_path), private):
             return Pair(private, chain)
     raise KeyFileError(
@@ -89,12 +94,17 @@ def export_key(
             code="input_invalid", object=chain_dest, attempt="export the chain", cause="no chain_path was given",
             advice="Give chain_path or lineage.",
         )
+
+    def chain(*, dry_run: bool) -> bool:
+        return chain_dest is not None and key_file.ensure_public_file(
+            chain_dest, t.cast(bytes, pair.chain), dry_run=dry_run,
+            is_former=lambda data: is_chain_of(data, pair.private.public.key_id),
+        )
+
+    # A chain that will be refused is refused before the key is copied.
+    chain(dry_run=True)
     copied = key_file.ensure_present(dest, exact, lambda: pair.private.key, dry_run=dry_run)
-    chain_changed = chain_dest is not None and key_file.ensure_public_file(
-        chain_dest, t.cast(bytes, pair.chain), dry_run=dry_run,
-        is_former=lambda data: is_chain_of(data, pair.private.public.key_id),
-    )
-    return copied, chain_changed
+    return copied, chain(dry_run=dry_run)
 
 
 def is_chain_of(data: bytes, key_id: str | None) -> bool:

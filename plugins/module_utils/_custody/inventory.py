@@ -67,6 +67,7 @@ def describe(path: str, *, passphrase: bytes | None) -> tuple[KeyEntry, Hallmark
             _describe_file(entry, path, passphrase)
     except HallmarkError as exc:
         entry.problems.append(Problem(exc.code, str(exc)))
+        entry.format = None
         return entry, exc
     return entry, None
 
@@ -85,7 +86,13 @@ def _describe_lineage(entry: KeyEntry, passphrase: bytes | None) -> None:
 
 def _describe_file(entry: KeyEntry, path: str, passphrase: bytes | None) -> None:
     data = read_key_file(path)
-    status = os.stat(path)
+    try:
+        status = os.stat(path)
+    except OSError as exc:
+        raise KeyFileError(
+            code="not_found", object=path, attempt="look at the file", cause=exc.strerror or type(exc).__name__,
+            advice="It went away in between: run again.",
+        ) from exc
     entry.owner, entry.group = _user(status.st_uid), _group(status.st_gid)
     entry.mode = f"{stat.S_IMODE(status.st_mode):04o}"
     labels = [block.label for block in pem.split(data, where=path)]

@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 import typing as t
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from .._errors import CustodyError, KeyFileError
 from .._keys import pem
@@ -26,7 +26,7 @@ class Wanted:
     """
 
     format: pem.KeyFormat
-    passphrase: bytes | None
+    passphrase: bytes | None = field(repr=False)
     attributes: Attributes
     algorithm: str | None = None
     key_id: str | None = None
@@ -70,13 +70,16 @@ def ensure_present(
     only its owner, group and mode are set. Raises KeyFileError (key_mismatch: another key is there, or the
     same in another shape; and all of reading) and CustodyError.
     """
-    with open_parent(path, create=not dry_run) as (folder, name):
+    with open_parent(path, create=False) as (folder, name):
         if folder is not None and not dry_run:
             folder.sweep(name)
         found = folder.inspect(name) if folder else None
         if folder is not None and found is not None:
             return _keep(path, folder, name, found, wanted, dry_run=dry_run)
-        key = make()
+    # All that can be refused is refused before anything is made.
+    pem.require_writable(format=wanted.format, passphrase=wanted.passphrase)
+    key = make()
+    with open_parent(path, create=not dry_run) as (folder, name):
         public = pem.public_key(key.public_key(), where=path) if key else None
         if public is not None:
             expect_key_id(public.key_id, wanted.key_id, where=path)
@@ -167,6 +170,8 @@ def ensure_public_file(
 def remove_public_file(path: str, *, is_ours: t.Callable[[bytes], bool], dry_run: bool) -> bool:
     """Remove a public file if C(is_ours) recognises it; return whether there was one. Raises CustodyError."""
     with open_parent(path, create=False) as (folder, name):
+        if folder is not None and not dry_run:
+            folder.sweep(name)
         found = folder.inspect(name) if folder else None
         if folder is None or found is None:
             return False

@@ -31,6 +31,9 @@ _FORBIDDEN_BITS = 0o137
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _WRITE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+# On the way, the right to search a folder must do: O_PATH asks for no other.
+_STEP = getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_MAX_ID = 2**32 - 2
 
 
 @dataclass(frozen=True)
@@ -88,26 +91,35 @@ class PrivateFolder:
         name; nothing of that kind is ever opened for reading.
         """
         where = os.path.join(self.path, name)
-        try:
-            before = os.stat(name, dir_fd=self._fd, follow_symlinks=False)
-        except FileNotFoundError:
-            return None
-        if stat.S_ISLNK(before.st_mode):
-            raise unsafe(where, "it is a symbolic link")
-        if not stat.S_ISREG(before.st_mode):
-            raise unsafe(where, "it is not a regular file")
-        with _failing(where, "read it"):
+        with _failing(where, "look at it"):
+            try:
+                before = os.stat(name, dir_fd=self._fd, follow_symlinks=False)
+            except FileNotFoundError:
+                return None
+            if stat.S_ISLNK(before.st_mode):
+                raise unsafe(where, "it is a symbolic link")
+            if not stat.S_ISREG(before.st_mode):
+                raise unsafe(where, "it is not a regular file")
+            if before.st_nlink != 1 and not self._is_leftover_of(name, before):
+                raise unsafe(where, "it has a second name (a hard link)")
             fd = os.open(name, _READ, dir_fd=self._fd)
-        try:
-            status = os.fstat(fd)
-            if not stat.S_ISREG(status.st_mode) or status.st_nlink != 1:
-                raise unsafe(where, "it has a second name (a hard link), or changed while it was looked at")
-            data = _read_all(fd)
-        finally:
-            os.close(fd)
+            try:
+                status = os.fstat(fd)
+                if (status.st_dev, status.st_ino) != (before.st_dev, before.st_ino):
+                    raise unsafe(where, "it changed while it was looked at")
+                data = _read_all(fd)
+            finally:
+                os.close(fd)
         if len(data) > MAX_SIZE:
             raise unsafe(where, "it is larger than 1 MiB")
         return Found(data, Attributes(stat.S_IMODE(status.st_mode), status.st_uid, status.st_gid))
+
+    def _is_leftover_of(self, name: str, status: os.stat_result) -> bool:
+        """Say whether the second name of a file is the one that an interrupted write of ours left."""
+        with suppress(FileNotFoundError):
+            other = os.stat(_temporary(name), dir_fd=self._fd, follow_symlinks=False)
+            return status.st_nlink == 2 and (other.st_dev, other.st_ino) == (status.st_dev, status.st_ino)
+        return False
 
     def create(self, name: str, data: bytes, wanted: Attributes) -> None:
         """Write a new file, whole or not at all, and read it back.
@@ -129,7 +141,7 @@ class PrivateFolder:
             finally:
                 os.unlink(temporary, dir_fd=self._fd)
             os.fsync(self._fd)
-        self._read_back(name, data, wanted)
+            self._read_back(name, data, wanted)
 
     def replace(self, name: str, data: bytes, wanted: Attributes) -> None:
         """Write a file in place of a former one, atomically, and read it back. Raises CustodyError (write_failed)."""
@@ -137,9 +149,13 @@ class PrivateFolder:
         temporary = _temporary(name)
         with _failing(where, "replace it"), self._locked(name):
             self._write_temporary(temporary, data, wanted)
-            os.rename(temporary, name, src_dir_fd=self._fd, dst_dir_fd=self._fd)
+            try:
+                os.rename(temporary, name, src_dir_fd=self._fd, dst_dir_fd=self._fd)
+            except OSError:
+                os.unlink(temporary, dir_fd=self._fd)
+                raise
             os.fsync(self._fd)
-        self._read_back(name, data, wanted)
+            self._read_back(name, data, wanted)
 
     def converge(self, name: str, found: Found, wanted: Attributes, *, dry_run: bool) -> bool:
         """Give the file the wanted attributes; return whether that changes (or would change) anything.
@@ -153,7 +169,7 @@ class PrivateFolder:
         with _failing(os.path.join(self.path, name), "set owner, group and mode"):
             fd = os.open(name, _READ, dir_fd=self._fd)
             try:
-                os.fchmod(fd, found.attributes.mode & wanted.mode)
+                os.fchmod(fd, stat.S_IMODE(os.fstat(fd).st_mode) & wanted.mode)
                 self._set_attributes(fd, wanted)
             finally:
                 os.close(fd)
@@ -223,7 +239,7 @@ def open_parent(path: str, *, create: bool) -> t.Iterator[tuple[PrivateFolder | 
     """
     whole = os.path.join(os.getcwd(), path)
     folder, name = os.path.split(whole)
-    if not name or name == ".." or ".." in folder.split("/"):
+    if not name or name == ".." or ".." in folder.split("/") or "\0" in whole:
         raise _invalid(path, "it does not name a file, or contains '..'", "Give the absolute path of the file.")
     fd = _walk(folder, create=create)
     try:
@@ -237,12 +253,12 @@ def _walk(folder: str, *, create: bool) -> int | None:
     """Return a descriptor of C(folder), each step of which was checked; None if it is missing."""
     links = 0
     todo = [part for part in folder.split("/") if part not in ("", ".")]
-    fd, here = os.open("/", _FOLDER), "/"
+    fd, here = os.open("/", _STEP), "/"
     try:
         while todo:
             name = todo.pop(0)
             below = os.path.join(here, name)
-            status = _child(fd, name, below, create=create)
+            status = _child(fd, name, here, create=create)
             if status is None:
                 os.close(fd)
                 return None
@@ -260,30 +276,35 @@ def _walk(folder: str, *, create: bool) -> int | None:
                 continue
             fd, here = _enter(fd, name, below), below
         _check_parent(os.fstat(fd), here)
-        return fd
+        return _enter(fd, ".", here, _FOLDER)
     except BaseException:
-        os.close(fd)
+        with suppress(OSError):
+            os.close(fd)
         raise
 
 
-def _enter(fd: int, name: str, below: str) -> int:
+def _enter(fd: int, name: str, below: str, flags: int | None = None) -> int:
     with _failing(below, "enter the folder"):
-        deeper = os.open(name, _FOLDER, dir_fd=fd)
+        deeper = os.open(name, _STEP if flags is None else flags, dir_fd=fd)
     os.close(fd)
     return deeper
 
 
-def _child(fd: int, name: str, below: str, *, create: bool) -> os.stat_result | None:
-    try:
+def _child(fd: int, name: str, here: str, *, create: bool) -> os.stat_result | None:
+    """Return the status of the next step, which is made if it is missing and may be made; else None."""
+    below = os.path.join(here, name)
+    with _failing(below, "look at it"), suppress(FileNotFoundError):
         return os.stat(name, dir_fd=fd, follow_symlinks=False)
-    except FileNotFoundError:
-        if not create:
-            return None
+    # What is to be made must lie in a safe place, too, also if it is only going to be.
+    above = os.fstat(fd)
+    if above.st_mode & stat.S_IWOTH and not above.st_mode & stat.S_ISVTX:
+        raise unsafe(here, f"it can be written by others, who could exchange {below}")
+    if not create:
+        return None
     with _failing(below, "make the folder"):
         # Another writer may be quicker; the checks that follow look at what it made.
         with suppress(FileExistsError):
             os.mkdir(name, 0o700, dir_fd=fd)
-        os.fsync(fd)
         return os.stat(name, dir_fd=fd, follow_symlinks=False)
 
 
@@ -327,17 +348,27 @@ def _read_all(fd: int) -> bytes:
 
 
 def _uid(owner: str | None) -> int | None:
-    if owner is None or owner.isdigit():
-        return None if owner is None else int(owner)
+    if owner is None:
+        return None
+    if owner.isascii() and owner.isdigit():
+        return _bounded_id("owner", int(owner))
     try:
         return pwd.getpwnam(owner).pw_uid
     except KeyError:
         raise _invalid("owner", f"there is no user {owner!r}", "Create it first.") from None
 
 
+def _bounded_id(option: str, number: int) -> int:
+    if number > _MAX_ID:
+        raise _invalid(option, f"{number} is no user or group id", "Give a name, or a smaller number.")
+    return number
+
+
 def _gid(group: str | None) -> int | None:
-    if group is None or group.isdigit():
-        return None if group is None else int(group)
+    if group is None:
+        return None
+    if group.isascii() and group.isdigit():
+        return _bounded_id("group", int(group))
     try:
         return grp.getgrnam(group).gr_gid
     except KeyError:

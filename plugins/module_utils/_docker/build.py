@@ -37,6 +37,11 @@ class Recipe:
     target: str | None = None
     platform: str | None = None
 
+    def __post_init__(self) -> None:
+        """Refuse a Dockerfile that is not named relative to the context. Raises BuildError."""
+        if os.path.isabs(self.dockerfile):
+            raise _unreadable(self.dockerfile, "it must be named relative to the context")
+
 
 @dataclass(frozen=True)
 class Base:
@@ -102,7 +107,7 @@ def read_dockerfile(recipe: Recipe) -> str:
     """Return the text of the Dockerfile. Raises BuildError: context or Dockerfile missing, or outside the context."""
     path = _dockerfile_path(recipe)
     inside = os.path.relpath(os.path.realpath(path), os.path.realpath(recipe.context))
-    if inside.startswith(".."):
+    if inside == os.pardir or inside.startswith(os.pardir + os.sep):
         raise _unreadable(path, "it lies outside the context")
     try:
         with open(path, encoding="utf-8") as stream:
@@ -131,6 +136,13 @@ def input_hash(recipe: Recipe, text: str, files: t.Sequence[str], bases: t.Seque
 
 def _file_input(folder: str, path: str) -> list[str]:
     whole = os.path.join(folder, path)
+    try:
+        return _describe_file(whole, path)
+    except OSError as exc:
+        raise _unreadable(whole, exc.strerror or type(exc).__name__) from exc
+
+
+def _describe_file(whole: str, path: str) -> list[str]:
     status = os.lstat(whole)
     mode = f"{stat.S_IMODE(status.st_mode):04o}"
     if stat.S_ISLNK(status.st_mode):
@@ -154,6 +166,8 @@ def _ignore_patterns(recipe: Recipe) -> list[str]:
                 lines = [line.strip() for line in stream]
         except FileNotFoundError:
             continue
+        except (OSError, UnicodeDecodeError) as exc:
+            raise _unreadable(name, getattr(exc, "strerror", None) or "it is not UTF-8 text") from exc
         return [line for line in lines if line and not line.startswith("#")]
     return []
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from .._errors import BuildError
 
 SCRATCH = "scratch"
-_ESCAPE = re.compile(r"#\s*escape\s*=\s*([\\`])\s*", re.IGNORECASE)
+_DIRECTIVE = re.compile(r"#\s*([A-Za-z]+)\s*=\s*(.*)")
 _FROM = re.compile(
     r"FROM\s+(?P<flags>(?:--\S+\s+)*)(?P<image>\S+)(?:\s+AS\s+(?P<name>\S+))?\s*", re.IGNORECASE | re.DOTALL
 )
@@ -54,11 +54,11 @@ def pin(
     text: str, names: t.Mapping[str, str], *, build_args: t.Mapping[str, str], target: str | None, where: str
 ) -> str:
     """Return the Dockerfile with each base replaced by C(names[base])."""
-    lines = text.splitlines(keepends=True)
+    lines = text.split("\n")
     changes = _visit(text, build_args, target, where, lambda image: names[image])
     for instruction, replaced in reversed(changes):
-        lines[instruction.first:instruction.last + 1] = [replaced + "\n"]
-    return "".join(lines)
+        lines[instruction.first:instruction.last + 1] = [replaced]
+    return "\n".join(lines)
 
 
 def _visit(
@@ -107,12 +107,13 @@ def _from(
             code="malformed", object=where, attempt="read the Dockerfile",
             cause=f"the base in line {instruction.first + 1} is empty", advice="Give the build argument it names.",
         )
-    known = image == SCRATCH or _is_stage(image, stages)
+    # Unlike COPY, FROM knows stages by name only.
+    known = image == SCRATCH or image.lower() in stages
     stages.append((parsed["name"] or "").lower())
     if known:
         return []
     alias = f" AS {parsed['name']}" if parsed["name"] else ""
-    return [(instruction, f"FROM {_substitute(parsed['flags'], arguments)}{name_of(image)}{alias}")]
+    return [(instruction, f"FROM {parsed['flags']}{name_of(image)}{alias}")]
 
 
 def _is_stage(image: str, stages: t.Sequence[str]) -> bool:
@@ -144,10 +145,20 @@ def _substitute(text: str, arguments: t.Mapping[str, str]) -> str:
     return _VARIABLE.sub(value, text)
 
 
+def _escape(lines: t.Sequence[str]) -> str:
+    """Return the escape character: directives are the comments before everything else."""
+    for line in lines:
+        directive = _DIRECTIVE.fullmatch(line.strip())
+        if directive is None:
+            break
+        if directive[1].lower() == "escape" and directive[2].strip() in ("\\", "`"):
+            return directive[2].strip()
+    return "\\"
+
+
 def _instructions(text: str) -> t.Iterator[Instruction]:
-    lines = text.splitlines()
-    directive = _ESCAPE.fullmatch(lines[0].strip()) if lines else None
-    escape = directive[1] if directive else "\\"
+    lines = text.split("\n")
+    escape = _escape(lines)
     parts: list[str] = []
     first = 0
     for number, line in enumerate(lines):
@@ -157,7 +168,8 @@ def _instructions(text: str) -> t.Iterator[Instruction]:
             continue
         if not parts:
             first = number
-        continued = bare.endswith(escape)
+        # An escape character that is escaped itself continues nothing.
+        continued = bare.endswith(escape) and not bare.endswith(escape * 2)
         parts.append(bare[:-1] if continued else bare)
         if not continued:
             yield Instruction(" ".join(parts), first, number)

@@ -18,8 +18,10 @@ from .._oci.credentials import Credentials
 
 with optional():
     import docker
-    from docker.errors import APIError, DockerException, ImageNotFound
+    from docker.errors import DockerException, ImageNotFound
     from docker.utils import create_archive, exclude_paths
+    from requests.exceptions import RequestException
+    from urllib3.exceptions import HTTPError
 
 _LOG_LINES = 12
 _TIMEOUT = 600
@@ -39,7 +41,7 @@ class Engine:
                 self._client = docker.DockerClient(base_url=docker_host, version="auto", timeout=_TIMEOUT)
             else:
                 self._client = docker.from_env(version="auto", timeout=_TIMEOUT)
-        except DockerException as exc:
+        except _broken() as exc:
             raise BuildError(
                 code="engine_unavailable", object=self._where, attempt="reach the container engine",
                 cause=_short(exc),
@@ -85,7 +87,7 @@ class Engine:
         """Give an image another name. Raises BuildError (build_failed)."""
         try:
             self._client.api.tag(image_id, name, tag)
-        except (APIError, DockerException) as exc:
+        except _broken() as exc:
             raise _failed(f"{name}:{tag}", "tag the image", _short(exc)) from exc
 
     def push(self, name: str, tag: str, *, credentials: Credentials | None) -> str:
@@ -108,7 +110,7 @@ class Engine:
             return dict(api.inspect_image(name))
         except ImageNotFound:
             return None
-        except DockerException as exc:
+        except _broken() as exc:
             raise _failed(name, "look at the image", _short(exc)) from exc
 
     @staticmethod
@@ -125,9 +127,14 @@ class Engine:
                 if "error" in event:
                     said = " / ".join([*log[-_LOG_LINES:], str(event["error"]).strip()])
                     raise _failed(where, attempt, said)
-        except DockerException as exc:
+        except _broken() as exc:
             raise _failed(where, attempt, _short(exc)) from exc
         return events
+
+
+def _broken() -> tuple[type[Exception], ...]:
+    # An engine that goes away shows as an error of the libraries below the SDK.
+    return DockerException, RequestException, HTTPError
 
 
 def context_files(folder: str, ignore_patterns: list[str], dockerfile: str) -> list[str]:

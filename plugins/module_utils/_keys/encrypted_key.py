@@ -23,7 +23,6 @@ with optional():
     from nacl.exceptions import CryptoError
     from nacl.secret import SecretBox
 
-LABELS = ("ENCRYPTED SIGSTORE PRIVATE KEY", "ENCRYPTED COSIGN PRIVATE KEY")
 _READABLE_N = (32768, 65536, 131072)
 _WRITTEN_N = 65536
 _SCRYPT_MEMORY = 256 * 1024 * 1024

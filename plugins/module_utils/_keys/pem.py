@@ -19,7 +19,6 @@ from dataclasses import dataclass, field
 from .. import _base64
 from .._errors import KeyFileError
 from .._libraries import optional
-from . import encrypted_key
 from .algorithms import Algorithm, algorithm_of
 from .fingerprint import key_id, spki_der
 
@@ -38,6 +37,8 @@ _ENCRYPTED_HEADER = re.compile(rb"^Proc-Type:\s*4,\s*ENCRYPTED", re.MULTILINE)
 # RSASSA-PSS (RFC 4055): the library drops the restriction, and would sign with the wrong padding.
 _PSS_OID = bytes.fromhex("06092a864886f70d01010a")
 _PLAIN_PRIVATE = ("PRIVATE KEY", "EC PRIVATE KEY", "RSA PRIVATE KEY")
+# Written today, and before cosign 2.
+COSIGN_LABELS = ("ENCRYPTED SIGSTORE PRIVATE KEY", "ENCRYPTED COSIGN PRIVATE KEY")
 _ENCRYPTED_PKCS8 = "ENCRYPTED PRIVATE KEY"
 _PUBLIC = ("PUBLIC KEY", "RSA PUBLIC KEY")
 _ARTICLE = {"CERTIFICATE": "a certificate", "OPENSSH PRIVATE KEY": "an OpenSSH private key"}
@@ -119,7 +120,9 @@ def read_private_key(data: bytes, *, passphrase: bytes | None, where: str) -> Pr
             where, "passphrase_invalid", "it is encrypted and no passphrase was given",
             "Give passphrase or passphrase_path.",
         )
-    if block.label in encrypted_key.LABELS:
+    if block.label in COSIGN_LABELS:
+        from . import encrypted_key
+
         der = encrypted_key.decrypt(_decode(block, where), t.cast(bytes, passphrase), where=where)
         return _private(_load(_pem_text("PRIVATE KEY", der), None, where), "cosign", True, where)
     if not block.is_encrypted and block.label == "PRIVATE KEY" and _PSS_OID in _decode(block, where):
@@ -143,7 +146,7 @@ def only_private_block(data: bytes, *, where: str) -> PemBlock:
             "Put each key into a file of its own.",
         )
     label = blocks[0].label
-    if label not in (*_PLAIN_PRIVATE, _ENCRYPTED_PKCS8, *encrypted_key.LABELS):
+    if label not in (*_PLAIN_PRIVATE, _ENCRYPTED_PKCS8, *COSIGN_LABELS):
         found = _ARTICLE.get(label, f"a PEM block of type {label}")
         raise _unreadable(
             where, "malformed", f"it is {found}, not a private key that can be read here",
@@ -187,8 +190,8 @@ def public_key(key: object, *, where: str) -> PublicKey:
     return PublicKey(known, algorithm, key_id(known), spki_der(known))
 
 
-def write_private_key(key: AnyPrivateKey, *, format: KeyFormat, passphrase: bytes | None) -> bytes:
-    """Return the file for C(key): PKCS#8 PEM, encrypted when a passphrase is given, or cosign's format.
+def require_writable(*, format: KeyFormat, passphrase: bytes | None) -> None:
+    """Refuse a passphrase that no new key gets.
 
     Raises KeyFileError (passphrase_invalid): a new file wants 8 or more characters or none; cosign's wants one.
     """
@@ -197,6 +200,19 @@ def write_private_key(key: AnyPrivateKey, *, format: KeyFormat, passphrase: byte
             "passphrase", "passphrase_invalid", f"a new key wants {MINIMUM_PASSPHRASE} or more characters, or none",
             "Choose a longer one.",
         )
+    if format == "cosign" and passphrase is None:
+        raise _unreadable(
+            "passphrase", "passphrase_invalid", "cosign's key format is always encrypted",
+            "Give passphrase or passphrase_path, or choose format pem.",
+        )
+
+
+def write_private_key(key: AnyPrivateKey, *, format: KeyFormat, passphrase: bytes | None) -> bytes:
+    """Return the file for C(key): PKCS#8 PEM, encrypted when a passphrase is given, or cosign's format.
+
+    Raises KeyFileError (passphrase_invalid) as C(require_writable()), and for what is too long for PKCS#8.
+    """
+    require_writable(format=format, passphrase=passphrase)
     if format == "pem":
         try:
             return key.private_bytes(
@@ -208,15 +224,12 @@ def write_private_key(key: AnyPrivateKey, *, format: KeyFormat, passphrase: byte
             raise _unreadable(
                 "passphrase", "passphrase_invalid", "it is too long for PKCS#8", "Use less than 1024 bytes."
             ) from None
-    if passphrase is None:
-        raise _unreadable(
-            "passphrase", "passphrase_invalid", "cosign's key format is always encrypted",
-            "Give passphrase or passphrase_path, or choose format pem.",
-        )
+    from . import encrypted_key
+
     der = key.private_bytes(
         serialization.Encoding.DER, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
-    return _pem_text(encrypted_key.LABELS[0], encrypted_key.encrypt(der, passphrase))
+    return _pem_text(COSIGN_LABELS[0], encrypted_key.encrypt(der, t.cast(bytes, passphrase)))
 
 
 def _load(text: bytes, passphrase: bytes | None, where: str) -> object:

@@ -81,10 +81,20 @@ def parse(text: str) -> Reference:
     if at and not is_digest(digest):
         raise _malformed(text, f"{digest[:150]!r} is not a digest (sha256: and 64 lower-case hexadecimal characters)")
     name, tag = _split_tag(rest)
-    if tag is not None and not _TAG.fullmatch(tag):
-        raise _malformed(text, f"{tag[:150]!r} is not a tag (at most 128 of letters, digits, '_', '.', '-')")
+    if tag is not None:
+        require_tag(tag, whole=text)
     reference = parse_name(name, whole=text)
     return replace(reference, tag=tag if tag or digest else "latest", digest=digest or None)
+
+
+def require_tag(tag: str, *, whole: str | None = None) -> str:
+    """Return C(tag) if it is one. Raises FormatError (malformed)."""
+    if not _TAG.fullmatch(tag):
+        raise _malformed(
+            tag if whole is None else whole,
+            f"{tag[:150]!r} is not a tag (at most 128 of letters, digits, '_', '.', '-')",
+        )
+    return tag
 
 
 def parse_name(name: str, *, whole: str | None = None) -> Reference:

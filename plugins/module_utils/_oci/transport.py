@@ -21,13 +21,17 @@ from dataclasses import dataclass, field
 
 from .._errors import RegistryError
 from .._libraries import optional
-from . import authorization, location
+from . import location
 from .credentials import AuthFile, Credentials
 from .deadline import pool_manager, until
 
 with optional():
     import urllib3
     from urllib3.exceptions import HTTPError, NameResolutionError, SSLError
+
+if t.TYPE_CHECKING:
+    # Loaded when a registry asks for a login: Ansible compiles what is imported for every task.
+    from . import authorization
 
 _RETRIED_STATUS = (429, 500, 502, 503, 504)
 _REDIRECTS = (301, 302, 303, 307, 308)
@@ -166,6 +170,8 @@ class Transport:
         return self._send_once(request, deadline, self._authorization(request, deadline))
 
     def _learn(self, response: Response) -> None:
+        from . import authorization
+
         header = response.headers.get("www-authenticate", "")
         self._challenge = authorization.read_challenge(header, base=self._base, where=self.host)
 
@@ -191,6 +197,8 @@ class Transport:
         return f"Bearer {token.value}"
 
     def _fetch_token(self, challenge: authorization.Challenge, scope: str, deadline: float) -> authorization.Token:
+        from . import authorization
+
         headers = {"Authorization": self._credentials.basic()} if self._credentials else {}
         ask = Request("GET", challenge.token_url(scope), scope, "log in to the registry", headers)
         self._check_target(ask.location, ask)
@@ -302,6 +310,8 @@ class Transport:
         return self._error(request, detail)
 
     def _refused(self, request: Request | None = None) -> RegistryError:
+        from . import authorization
+
         refusal = authorization.no_credentials(
             self._credentials, names_helpers=self._settings.auth_file.names_helpers, where=self.host
         )

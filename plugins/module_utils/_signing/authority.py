@@ -12,9 +12,8 @@ from dataclasses import dataclass, field
 from .._errors import VerificationError
 from .._keys import algorithms
 from .._keys.pem import PublicKey
+from .signature import FORMATS, Format
 
-Format = t.Literal["sig", "bundle"]
-FORMATS: tuple[Format, ...] = ("sig", "bundle")
 ReferenceCheck = t.Literal["warn", "ignore", "repository"]
 
 

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Making signatures present on images, or absent from them: idempotent, and read back after each write."""
+"""Making signatures present on images: idempotent, and read back after each write."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from .._errors import HallmarkError, Reason, RegistryError, VerificationError
 from .._keys import algorithms
 from .._keys.pem import PublicKey
 from .._keys.signers.protocol import Signer
-from .._oci import lock, referrers
+from .._oci import lock
 from .._oci import reference as references
 from .._oci.manifest import Descriptor
 from .._oci.reference import Reference
 from .._oci.registry import Registries
 from . import attachment, bundle, dsse, payload, statement
-from .attachment import Candidate
-from .authority import FORMATS, Format
-from .verify import Signature
+from . import candidate as candidates
+from .candidate import Candidate
+from .signature import FORMATS, Format, Signature
 
 
 @dataclass(frozen=True)
@@ -40,28 +40,11 @@ class Wish:
         """Refuse what would be vacuous, or done twice. Raises VerificationError (input_invalid)."""
         key_ids = {signer.public.key_id for signer in self.signers}
         if not self.signers or not self.formats or len(key_ids) != len(self.signers):
-            raise _invalid("signers", "there must be one or more, each with a key of its own, and a format")
+            raise invalid("signers", "there must be one or more, each with a key of its own, and a format")
         try:
             statement.encode("sha256:", self.annotations)
         except ValueError as exc:
-            raise _invalid("annotations", "they are not all text") from exc
-
-
-@dataclass(frozen=True)
-class Removal:
-    """What signatures there shall not be: those by C(key_ids), or every one; attestations are never meant."""
-
-    key_ids: frozenset[str]
-    everything: bool
-    known_keys: tuple[PublicKey, ...] = ()
-    formats: tuple[Format, ...] = FORMATS
-    recursive: bool = True
-    dry_run: bool = False
-
-    def __post_init__(self) -> None:
-        """Refuse to remove nothing. Raises VerificationError (input_invalid)."""
-        if not self.formats or not (self.everything or self.key_ids):
-            raise _invalid("key_ids", "there must be one or more, or all, and a format")
+            raise invalid("annotations", "they are not all text") from exc
 
 
 @dataclass(frozen=True)
@@ -100,7 +83,7 @@ class Present:
     unreadable: list[str]
 
 
-class _Work:
+class Work:
     """One image under way: what was done so far survives an error in the middle."""
 
     def __init__(self, registries: Registries, image: str) -> None:
@@ -112,6 +95,7 @@ class _Work:
         self.changed = False
 
     def outcome(self, error: HallmarkError | None = None) -> Outcome:
+        """Return what was done so far, with the error that ended it, if one did."""
         return Outcome(
             image=self.image,
             reference=str(self.resolved) if self.resolved else None,
@@ -135,7 +119,7 @@ class _Work:
 
         Raises RegistryError where the registry, not the signature, is to blame: signing on could double one.
         """
-        found = list(attachment.find(self.registries, image, digest, format))
+        found = list(candidates.find(self.registries, image, digest, format))
         for one in found:
             if isinstance(one, RegistryError) and one.code in ("registry_error", "unauthorized"):
                 raise one
@@ -155,7 +139,7 @@ def sign_image(registries: Registries, image: str, wish: Wish) -> Outcome:
 
     Never raises for an image that fails: the outcome carries the reason, and what was done before it.
     """
-    work = _Work(registries, image)
+    work = Work(registries, image)
     try:
         resolved, subjects = work.subjects(wish.recursive)
         for subject in subjects:
@@ -173,7 +157,7 @@ def sign_image(registries: Registries, image: str, wish: Wish) -> Outcome:
 
 
 def _sign_sig(
-    work: _Work, image: Reference, subject: Descriptor, wish: Wish, present: t.Sequence[Candidate]
+    work: Work, image: Reference, subject: Descriptor, wish: Wish, present: t.Sequence[Candidate]
 ) -> None:
     name = wish.docker_reference or image.signed_name
     claim = payload.Payload(name, subject.digest, wish.annotations)
@@ -192,7 +176,7 @@ def _sign_sig(
 
 
 def _sign_bundle(
-    work: _Work, image: Reference, subject: Descriptor, wish: Wish, present: t.Sequence[Candidate]
+    work: Work, image: Reference, subject: Descriptor, wish: Wish, present: t.Sequence[Candidate]
 ) -> None:
     content = statement.encode(subject.digest, wish.annotations)
     for signer in wish.signers:
@@ -244,7 +228,7 @@ def _states(candidate: Candidate, digest: str, annotations: t.Mapping[str, str])
 
 
 def _warn_of_hidden(
-    work: _Work, image: Reference, digest: str, wish: Wish, present: t.Mapping[Format, Present]
+    work: Work, image: Reference, digest: str, wish: Wish, present: t.Mapping[Format, Present]
 ) -> None:
     """Warn when signatures in the old format are hidden from cosign 3 by a bundle.
 
@@ -252,8 +236,8 @@ def _warn_of_hidden(
     format names no key: a signature whose key is not known is taken to be covered by a bundle of a foreign key.
     """
     known = [signer.public for signer in wish.signers]
-    bundled = {_key_id_of(one, known) for one in present["bundle"].candidates}
-    signed = [_key_id_of(one, known) for one in present["sig"].candidates]
+    bundled = {key_id_of(one, known) for one in present["bundle"].candidates}
+    signed = [key_id_of(one, known) for one in present["sig"].candidates]
     bundled |= {signer.key_id for signer in known} if "bundle" in wish.formats else set()
     signed += [signer.key_id for signer in known] if "sig" in wish.formats else []
     uncovered = len({key_id for key_id in signed if key_id is not None} - bundled)
@@ -270,95 +254,8 @@ def _warn_of_hidden(
         ))
 
 
-def remove_signatures(registries: Registries, image: str, removal: Removal) -> Outcome:
-    """Make signatures absent from one image; those of other keys are never touched.
-
-    Never raises for an image that fails: the outcome carries the reason. C(signatures) lists what was removed.
-    """
-    work = _Work(registries, image)
-    try:
-        resolved, subjects = work.subjects(removal.recursive)
-        for subject in subjects:
-            with lock.writer(f"{resolved.name}@{subject.digest}"):
-                if "sig" in removal.formats:
-                    _remove_sig(work, resolved, subject.digest, removal)
-                if "bundle" in removal.formats:
-                    _remove_bundles(work, resolved, subject.digest, removal)
-    except HallmarkError as exc:
-        return work.outcome(exc)
-    return work.outcome()
-
-
-def _remove_sig(work: _Work, image: Reference, digest: str, removal: Removal) -> None:
-    if removal.everything:
-        _remove_all_sig(work, image, digest, removal)
-        return
-    present = work.read(image, digest, "sig").candidates
-    gone = [one for one in present if _key_id_of(one, removal.known_keys) in removal.key_ids]
-    if gone and not removal.dry_run:
-        attachment.remove_sig(
-            work.registries, image, digest, lambda layer: any(attachment.is_layer_of(layer, one) for one in gone)
-        )
-    _note_removed(work, digest, gone, removal)
-    _warn_of_unknown(work, image, digest, "sig", [one for one in present if one not in gone], removal)
-
-
-def _remove_all_sig(work: _Work, image: Reference, digest: str, removal: Removal) -> None:
-    """Remove every layer, also such as cannot be read, and more than a reader would look at."""
-    if not attachment.has_signature_tag(digest):
-        return
-    manifest = work.registries.find_manifest(image.tagged(attachment.signature_tag(digest)))
-    layers = manifest.layers if manifest else ()
-    if layers and not removal.dry_run:
-        attachment.remove_sig(work.registries, image, digest, lambda _layer: True)
-    work.changed = work.changed or bool(layers)
-    work.signatures += [
-        Signature("sig", layer.digest, digest, layer.annotations.get(attachment.KEY_ID_ANNOTATION, ""), "", {})
-        for layer in layers
-    ]
-
-
-def _remove_bundles(work: _Work, image: Reference, digest: str, removal: Removal) -> None:
-    present = work.read(image, digest, "bundle")
-    signatures = [one for one in present.candidates if statement.is_image_signature(one.content)]
-    gone = [
-        one for one in signatures
-        if removal.everything or _key_id_of(one, removal.known_keys) in removal.key_ids
-    ]
-    for one in gone:
-        if not removal.dry_run:
-            referrers.detach(work.registries, image, digest, [one.digest])
-        _note_removed(work, digest, [one], removal)
-    for unreadable in present.unreadable if removal.everything else ():
-        if not removal.dry_run:
-            referrers.detach(work.registries, image, digest, [unreadable])
-        work.changed = True
-    _warn_of_unknown(work, image, digest, "bundle", [one for one in signatures if one not in gone], removal)
-
-
-def _note_removed(work: _Work, digest: str, gone: t.Sequence[Candidate], removal: Removal) -> None:
-    work.changed = work.changed or bool(gone)
-    work.signatures += [
-        Signature(one.format, one.digest, digest, _key_id_of(one, removal.known_keys) or "", "", {}) for one in gone
-    ]
-
-
-def _warn_of_unknown(
-    work: _Work, image: Reference, digest: str, format: Format, kept: t.Sequence[Candidate], removal: Removal
-) -> None:
-    unknown = sum(1 for one in kept if _key_id_of(one, removal.known_keys) is None)
-    if unknown:
-        where = f"{image.name}@{digest}"
-        work.warnings.append(Reason(
-            "key_unknown",
-            f"{where}: {unknown} signatures of format {format} stay, because nothing says which key made them. "
-            "Give public_key_paths to have them recognised.",
-            where,
-        ))
-
-
-def _key_id_of(candidate: Candidate, known: t.Sequence[PublicKey]) -> str | None:
-    """Return the key id of a signature: proven by a known key, else as hinted."""
+def key_id_of(candidate: Candidate, known: t.Sequence[PublicKey]) -> str | None:
+    """Return the key id of a signature: proven by a known key, else as hinted, else None."""
     for public in known:
         if _is_by(candidate, public):
             return public.key_id
@@ -368,7 +265,8 @@ def _key_id_of(candidate: Candidate, known: t.Sequence[PublicKey]) -> str | None
     return candidate.hinted_key_id
 
 
-def _invalid(where: str, cause: str) -> VerificationError:
+def invalid(where: str, cause: str) -> VerificationError:
+    """Return the error for an option that makes no sense."""
     return VerificationError(
         code="input_invalid", object=where, attempt="sign or remove anything", cause=cause, advice="Mend the option.",
     )

@@ -17,31 +17,14 @@ from .._keys import algorithms
 from .._oci import reference as references
 from .._oci.reference import Reference
 from .._oci.registry import Registries
-from . import attachment, payload, statement
-from .attachment import Candidate
-from .authority import Authority, Demand, Format
+from . import candidate as candidates
+from . import payload
+from .authority import Authority, Demand
+from .candidate import Candidate
+from .signature import Signature
 
-
-@dataclass(frozen=True)
-class Signature:
-    """A signature that was verified, or made, with what it says."""
-
-    format: Format
-    digest: str | None
-    subject: str
-    key_id: str
-    algorithm: str
-    annotations: t.Mapping[str, str]
-    created: bool = False
-    authority: str | None = None
-
-    def as_dict(self) -> dict[str, t.Any]:
-        """Return the shape of the module contract; C(authority) only where one was named."""
-        shape: dict[str, t.Any] = {
-            "format": self.format, "digest": self.digest, "subject": self.subject, "key_id": self.key_id,
-            "algorithm": self.algorithm, "annotations": dict(self.annotations), "created": self.created,
-        }
-        return shape if self.authority is None else {**shape, "authority": self.authority}
+if t.TYPE_CHECKING:
+    from . import statement
 
 
 @dataclass(frozen=True)
@@ -114,7 +97,7 @@ def _verify_digest(registries: Registries, image: Reference, digest: str, demand
     warnings: list[Reason] = []
     for format in demand.formats:
         try:
-            for found in attachment.find(registries, image, digest, format):
+            for found in candidates.find(registries, image, digest, format):
                 if isinstance(found, HallmarkError):
                     reasons.append(found.as_reason())
                     continue
@@ -156,6 +139,8 @@ def _judge(
         _require_same_digest(claim.digest == digest, where)
         annotations = claim.annotations
     else:
+        from . import statement
+
         subjects = statement.decode(candidate.content, where=where)
         of_image = [subject for subject in subjects if subject.is_of(digest)]
         _require_same_digest(bool(of_image), where)

@@ -414,7 +414,7 @@ def test_cosign_block_around_another_thing_is_refused(content: str, p256: t.Any,
             "unsupported_algorithm",
         ),
     }[content]
-    data = pem_block(encrypted_key.LABELS[0], encrypted_key.encrypt(plain, PASSPHRASE))
+    data = pem_block(pem.COSIGN_LABELS[0], encrypted_key.encrypt(plain, PASSPHRASE))
     _private_refused(data, code, PASSPHRASE)
 
 

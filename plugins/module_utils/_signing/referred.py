@@ -1,0 +1,48 @@
+# Copyright (c) the hallmark.signing authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Finding bundles among the referrers of an image."""
+
+from __future__ import annotations
+
+import typing as t
+
+from .._errors import HallmarkError
+from .._oci import referrers
+from .._oci.manifest import Descriptor
+from .._oci.reference import Reference
+from .._oci.registry import Registries
+from . import bundle, statement
+from .candidate import Candidate, Found, within_budget
+
+
+def find_bundles(registries: Registries, image: Reference, digest: str) -> t.Iterator[Found]:
+    """Yield the bundles of C(digest), as C(candidate.find()) does."""
+    # Types and annotations in the list are often wrong: they only decide what is looked at first.
+    listed = sorted(
+        referrers.find(registries, image, digest),
+        key=lambda entry: entry.annotations.get(bundle.PREDICATE_ANNOTATION) != statement.PREDICATE_TYPE,
+    )
+    for entry in within_budget({entry.digest: entry for entry in listed}.values(), image):
+        try:
+            candidate = _read_referrer(registries, image, entry)
+        except HallmarkError as exc:
+            exc.signature = entry.digest
+            yield exc
+            continue
+        if candidate is not None:
+            yield candidate
+
+
+def _read_referrer(registries: Registries, image: Reference, entry: Descriptor) -> Candidate | None:
+    """Return the bundle of a referrer; None when the referrer is something else, such as an SBOM."""
+    manifest = registries.manifest(image.at(entry.digest))
+    if len(manifest.layers) != 1 or not manifest.layers[0].media_type.startswith(bundle.ANY_MEDIA_TYPE):
+        return None
+    data = registries.blob(image, manifest.layers[0], limit=bundle.MAX_SIZE)
+    found = bundle.decode(data, where=f"{image.name}@{entry.digest}")
+    return Candidate(
+        "bundle", entry.digest, found.envelope.signed_bytes, found.envelope.payload, found.envelope.signature,
+        found.hinted_key_id, found.has_certificate,
+    )
