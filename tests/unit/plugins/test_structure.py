@@ -292,7 +292,7 @@ def test_file_begins_with_its_licence(path: pathlib.Path) -> None:
     assert re.match(
         r"(#!/usr/bin/python\n)?# Copyright \(c\) the hallmark\.signing authors\n"
         r"# GNU General Public License v3\.0\+ .*\n"
-        r"# SPDX-License-Identifier: GPL-3\.0-or-later\n", text,
+        r"# SPDX-License-[I]dentifier: GPL-3\.0-or-later\n", text,
     )
     assert text.startswith("#!") is (path in MODULES)
     assert "from __future__ import annotations\n" in text
