@@ -100,7 +100,7 @@ class Mutator(ast.NodeTransformer):
 
     def visit_Constant(self, node: ast.Constant) -> t.Any:
         """Raise a number by one."""
-        if type(node.value) is not int:
+        if not isinstance(node.value, int) or isinstance(node.value, bool):
             return node
         return self._offer(node, ast.Constant(node.value + 1), "number raised")
 

@@ -381,7 +381,6 @@ def subjects(*of: t.Any) -> t.Callable[[Json, str], Json]:
     }
 
 
-
 def numbers(
     key: Key, message: bytes, *, r: int | None = None, s: int | None = None, more: int = 0
 ) -> bytes:
