@@ -16,9 +16,10 @@ from ansible_collections.hallmark.signing.plugins.module_utils._oci import refer
 from ansible_collections.hallmark.signing.plugins.module_utils._oci.credentials import AuthFile
 from ansible_collections.hallmark.signing.plugins.module_utils._oci.registry import Registries
 from ansible_collections.hallmark.signing.plugins.module_utils._oci.transport import RegistrySettings
-from ansible_collections.hallmark.signing.plugins.module_utils._signing import authority, verify
+from ansible_collections.hallmark.signing.plugins.module_utils._signing import authority, remove, sign, verify
+from ansible_collections.hallmark.signing.plugins.module_utils._signing.signature import Format
 from ansible_collections.hallmark.signing.tests.unit import fake_registry
-from ansible_collections.hallmark.signing.tests.unit.fake_registry import FakeRegistry
+from ansible_collections.hallmark.signing.tests.unit.fake_registry import FakeRegistry, Seen
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 
@@ -33,6 +34,8 @@ CLAIM_TYPE = "cosign container image signature"
 IN_TOTO = "application/vnd.in-toto+json"
 EMPTY_TYPE = "application/vnd.oci.empty.v1+json"
 OTHER_DIGEST = f"sha256:{'0123456789abcdef' * 4}"
+
+BOTH: tuple[Format, ...] = ("sig", "bundle")
 
 Json = dict[str, t.Any]
 
@@ -278,3 +281,53 @@ class Bench:
     def content(self) -> tuple[dict[str, t.Any], dict[str, bytes]]:
         """Everything that is stored, for comparisons."""
         return dict(self.manifests), dict(self.registry.blobs[REPOSITORY])
+
+
+def do_sign(bench: Bench, *keys: Key, image: str = "", **wished: t.Any) -> sign.Outcome:
+    """Sign the image by its digest in a new run."""
+    wish = sign.Wish(tuple(key.signer for key in keys), **wished)
+    return sign.sign_image(bench.registries(), image or bench.pinned, wish)
+
+
+def do_remove(bench: Bench, *keys: Key, image: str = "", **meant: t.Any) -> sign.Outcome:
+    """Remove the signatures of these keys, or all without a key, in a new run."""
+    removal = remove.Removal(frozenset(key.id for key in keys), not keys, **meant)
+    return remove.remove_signatures(bench.registries(), image or bench.pinned, removal)
+
+
+def codes(reasons: t.Sequence[t.Any]) -> list[str]:
+    """The codes of reasons or warnings."""
+    return [reason.code for reason in reasons]
+
+
+def verified(bench: Bench, key: Key, format: Format, **demanded: t.Any) -> bool:
+    """Say whether the image counts as signed by the key in this format."""
+    return bench.verify(key, formats=(format,), **demanded).verified
+
+
+def overwrite(bench: Bench, tag: str, times: int) -> None:
+    """Let another writer, who never saw ours, overwrite the tag right after our writes."""
+    before = bench.manifests.get(tag)
+    state = {"left": times, "written": False}
+
+    def hook(seen: Seen) -> None:
+        if not seen.path.endswith(f"/{tag}"):
+            return
+        if seen.method == "GET" and state["written"] and state["left"]:
+            state["left"] -= 1
+            bench.manifests.pop(tag, None)
+            if before is not None:
+                bench.manifests[tag] = before
+        state["written"] = seen.method == "PUT"
+
+    bench.registry.faults.append(hook)
+
+
+def make_index(bench: Bench, *further: Json) -> tuple[str, list[str]]:
+    """An index of two images under tag 2; return its digest and theirs."""
+    digest = bench.registry.put_index(REPOSITORY, "2", ["linux/amd64", "linux/arm64"])
+    entries = bench.manifests[digest].members["manifests"]
+    digest = bench.registry.put_manifest(REPOSITORY, {
+        "schemaVersion": 2, "mediaType": fake_registry.OCI_INDEX, "manifests": [*entries, *further],
+    }, tag="2")
+    return digest, [entry["digest"] for entry in entries]
