@@ -143,6 +143,7 @@ from ..module_utils._ansible import args, deps, results, secrets
 from ..module_utils._custody import key_file, private_file
 from ..module_utils._errors import HallmarkError, KeyFileError
 from ..module_utils._keys import algorithms, pem
+from ..module_utils._keys.fingerprint import expect_key_id
 from ..module_utils._keys.signers.file import read_key_file
 
 
@@ -191,6 +192,12 @@ def _present(module: AnsibleModule) -> dict[str, t.Any]:
         algorithm=None if params["source_path"] else params["algorithm"],
         key_id=_expected_key_id(params),
     )
+    if params["public_key_path"] and not os.path.lexists(params["path"]):
+        # What will be refused is refused before there is a key: a new one can have no public file yet.
+        key_file.ensure_public_file(
+            params["public_key_path"], b"", dry_run=True,
+            is_former=lambda data: wanted.key_id is not None and _is_public_key(data, wanted.key_id),
+        )
     made = key_file.ensure_present(params["path"], wanted, lambda: _new_key(module), dry_run=module.check_mode)
     changed = made.changed
     if made.public is None:
@@ -222,11 +229,7 @@ def _expected_key_id(params: dict[str, t.Any]) -> str | None:
         # A source that was taken away after the import is not missed.
         return t.cast("str | None", params["key_id"])
     source = _read_source(params)
-    if params["key_id"] not in (None, source.public.key_id):
-        raise KeyFileError(
-            code="key_mismatch", object=params["source_path"], attempt="import the key",
-            cause=f"its key id is {source.public.key_id}, expected {params['key_id']}", advice="Name the right file.",
-        )
+    expect_key_id(source.public.key_id, params["key_id"], where=params["source_path"])
     return source.public.key_id
 
 

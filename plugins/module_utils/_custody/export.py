@@ -101,10 +101,12 @@ def export_key(
             is_former=lambda data: is_chain_of(data, pair.private.public.key_id),
         )
 
-    # A chain that will be refused is refused before the key is copied.
-    chain(dry_run=True)
-    copied = key_file.ensure_present(dest, exact, lambda: pair.private.key, dry_run=dry_run)
-    return copied, chain(dry_run=dry_run)
+    # All that will be refused is refused before anything is copied; the key is what matters, so it comes first.
+    foreseen = key_file.ensure_present(dest, exact, lambda: pair.private.key, dry_run=True)
+    chain_foreseen = chain(dry_run=True)
+    if dry_run:
+        return foreseen, chain_foreseen
+    return key_file.ensure_present(dest, exact, lambda: pair.private.key, dry_run=False), chain(dry_run=False)
 
 
 def is_chain_of(data: bytes, key_id: str | None) -> bool:

@@ -94,7 +94,16 @@ def ensure_present(
 def _keep(
     path: str, folder: PrivateFolder, name: str, found: Found, wanted: Wanted, *, dry_run: bool
 ) -> KeyFile:
-    private = pem.read_private_key(found.data, passphrase=wanted.passphrase, where=path)
+    try:
+        private = pem.read_private_key(found.data, passphrase=wanted.passphrase, where=path)
+    except KeyFileError as exc:
+        if exc.code != "malformed":
+            raise
+        raise CustodyError(
+            code="destination_occupied", object=path, attempt="write the key",
+            cause=f"something else is there: {exc.cause}",
+            advice="Nothing is overwritten: remove it, or choose another path.",
+        ) from exc
     expect_key_id(private.public.key_id, wanted.key_id, where=path)
     shape = (private.public.algorithm.name, private.format, private.encrypted)
     asked = (wanted.algorithm or shape[0], wanted.format, wanted.passphrase is not None)
@@ -158,7 +167,7 @@ def ensure_public_file(
             return folder.converge(name, found, attributes, dry_run=dry_run)
         if not is_former(found.data):
             raise CustodyError(
-                code="destination_occupied", object=path, attempt="write the public half",
+                code="destination_occupied", object=path, attempt="write the public file",
                 cause="the file there belongs to another key, or is something else",
                 advice="Nothing is overwritten: remove it, or choose another path.",
             )
@@ -177,7 +186,7 @@ def remove_public_file(path: str, *, is_ours: t.Callable[[bytes], bool], dry_run
             return False
         if not is_ours(found.data):
             raise CustodyError(
-                code="destination_occupied", object=path, attempt="remove the public half",
+                code="destination_occupied", object=path, attempt="remove the public file",
                 cause="the file there is something else", advice="Look at it, and name the right path.",
             )
         if not dry_run:

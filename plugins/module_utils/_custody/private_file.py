@@ -105,7 +105,7 @@ class PrivateFolder:
             fd = os.open(name, _READ, dir_fd=self._fd)
             try:
                 status = os.fstat(fd)
-                if (status.st_dev, status.st_ino) != (before.st_dev, before.st_ino):
+                if (status.st_dev, status.st_ino, status.st_nlink) != (before.st_dev, before.st_ino, before.st_nlink):
                     raise unsafe(where, "it changed while it was looked at")
                 data = _read_all(fd)
             finally:
@@ -183,23 +183,21 @@ class PrivateFolder:
 
     def sweep(self, name: str) -> None:
         """Remove what an interrupted write of that name left behind."""
-        where = os.path.join(self.path, name)
-        with self._locked(where):
+        with _failing(os.path.join(self.path, name), "remove an interrupted write"), self._locked(name):
             pass
 
     @contextmanager
-    def _locked(self, where: str) -> t.Iterator[None]:
+    def _locked(self, name: str) -> t.Iterator[None]:
         # One writer per folder; the lock goes with the descriptor, so nothing is left to clean.
         fcntl.flock(self._fd, fcntl.LOCK_EX)
         try:
-            self._remove_leftover(os.path.basename(where))
+            # Only if it is there: where nothing changes, nothing need be writable.
+            with suppress(FileNotFoundError):
+                os.stat(_temporary(name), dir_fd=self._fd, follow_symlinks=False)
+                os.unlink(_temporary(name), dir_fd=self._fd)
             yield
         finally:
             fcntl.flock(self._fd, fcntl.LOCK_UN)
-
-    def _remove_leftover(self, name: str) -> None:
-        with suppress(FileNotFoundError):
-            os.unlink(_temporary(name), dir_fd=self._fd)
 
     def _write_temporary(self, temporary: str, data: bytes, wanted: Attributes) -> None:
         fd = os.open(temporary, _WRITE, 0o600, dir_fd=self._fd)

@@ -204,22 +204,30 @@ def _shortfall(
 ) -> list[Reason]:
     """Say why the demand as a whole was not met, beside the reasons of the single candidates."""
     where = f"{image.name}@{digest}"
-    added: list[Reason] = []
+    added: list[VerificationError] = []
     if not found and not reasons:
         # Only now is it worth a request to tell an unsigned image from one that is not there.
         if registries.find_manifest(image.at(digest)) is None:
-            return [Reason("not_found", f"{where}: the registry has no such image.", where)]
+            return [_unmet("not_found", where, "the registry has no such image", "Check the reference.").as_reason()]
         wanted = " or ".join(demand.formats)
-        added.append(Reason("no_signatures", f"{where}: no signature of format {wanted} was found.", where))
+        added.append(_unmet(
+            "no_signatures", where, f"no signature of format {wanted} was found", "Sign it, or do not use it."
+        ))
     for authority in demand.denied_authorities if not demand.is_satisfiable else ():
-        added.append(Reason(
-            "key_denied", f"authority {authority.name}: its key {authority.public.key_id} is denied.", where
+        added.append(_unmet(
+            "key_denied", where, f"the key {authority.public.key_id} of authority {authority.name} is denied",
+            "Sign it with a key that is not, and trust that one.",
         ))
     if found or demand.threshold > 1 or (added and not demand.is_satisfiable):
-        added.append(Reason(
-            "threshold_not_met", f"{where}: {found} of {demand.threshold} authorities signed it.", where
+        added.append(_unmet(
+            "threshold_not_met", where, f"{found} of {demand.threshold} authorities signed it",
+            "Have the others sign it, too.",
         ))
-    return added
+    return [error.as_reason() for error in added]
+
+
+def _unmet(code: ReasonCode, where: str, cause: str, advice: str) -> VerificationError:
+    return VerificationError(code=code, object=where, attempt="verify the image", cause=cause, advice=advice)
 
 
 def _refused(code: ReasonCode, where: str, cause: str) -> VerificationError:
