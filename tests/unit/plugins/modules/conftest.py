@@ -79,12 +79,16 @@ def run_module(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatc
     return run
 
 
-@pytest.fixture(autouse=True, scope="session")
+_derive = functools.lru_cache(maxsize=None)(encrypted_key._derive)
+
+
+# Not for the whole session: that would last into the tests of other folders.
+@pytest.fixture(autouse=True, scope="module")
 def _cheap_passphrases() -> t.Iterator[None]:
     """Write cosign's format with the least cost that is read, and derive each key once: scrypt is slow by design."""
     patch = pytest.MonkeyPatch()
     patch.setattr(encrypted_key, "_WRITTEN_N", 32768)
-    patch.setattr(encrypted_key, "_derive", functools.lru_cache(maxsize=None)(encrypted_key._derive))
+    patch.setattr(encrypted_key, "_derive", _derive)
     yield
     patch.undo()
 

@@ -171,7 +171,7 @@ def test_what_is_at_the_destination_is_never_overwritten(
     check: bool, run: Run, out: pathlib.Path, source: dict[str, str], other_p256: t.Any
 ) -> None:
     out.mkdir(mode=0o700)
-    for data, code in ((bench.key_pem(other_p256), "key_mismatch"), (b"rubbish", "malformed")):
+    for data, code in ((bench.key_pem(other_p256), "key_mismatch"), (b"rubbish", "destination_occupied")):
         (out / "key").write_bytes(data)
         ended = run(check=check, **source)
         assert (ended.failed, ended.codes, (out / "key").read_bytes()) == (True, [code], data)
@@ -180,14 +180,14 @@ def test_what_is_at_the_destination_is_never_overwritten(
     assert run(check=check, chain_dest=str(out / "chain"), **source).codes == ["destination_occupied"]
 
 
-# The contract: changed = any item changed, also when the task fails.
-@pytest.mark.xfail(strict=True, reason="bug: the key was copied, and the failed task says changed=false")
-def test_failure_behind_a_copied_key_is_a_change(run: Run, out: pathlib.Path, source: dict[str, str]) -> None:
+def test_chain_that_is_refused_is_refused_before_the_key_is_copied(
+    run: Run, out: pathlib.Path, source: dict[str, str]
+) -> None:
     out.mkdir(mode=0o700)
     (out / "chain").write_bytes(b"rubbish")
-    ended = run(chain_dest=str(out / "chain"), **source)
-    assert ended.failed
-    assert not (out / "key").exists() or ended.result["changed"]
+    for check in (True, False):
+        ended = run(check=check, chain_dest=str(out / "chain"), **source)
+        assert (ended.codes, ended.result["changed"], os.listdir(out)) == (["destination_occupied"], False, ["chain"])
 
 
 def test_chain_out_of_nothing_is_refused(run: Run, out: pathlib.Path, source: dict[str, str]) -> None:
@@ -215,8 +215,7 @@ def test_mode_of_an_existing_copy_converges(run: Run, out: pathlib.Path, source:
     assert mode_of(out / "key") == 0o600
 
 
-# "600" is accepted, and a mode is four digits everywhere else. Ansible mends it where the file is there.
-@pytest.mark.xfail(strict=True, reason="bug: mode is returned as given, not as four digits")
+# "600" is accepted, and a mode is four digits everywhere.
 def test_mode_is_four_digits(run: Run, source: dict[str, str]) -> None:
     assert run(mode="600", check=True, **source).result["mode"] == "0600"
 

@@ -115,7 +115,6 @@ def test_missing_passphrase_file_is_an_error(run: Run, home: pathlib.Path) -> No
 
 
 # The contract: same order and length as the input, also on failure.
-@pytest.mark.xfail(strict=True, reason="bug: no entries at all when the passphrase cannot be read")
 def test_failure_has_an_entry_for_each_path(run: Run, home: pathlib.Path) -> None:
     ended = run("key", "pub", passphrase_path=str(home / "missing"))
     assert [entry["path"] for entry in ended.result["signing_keys"]] == [str(home / "key"), str(home / "pub")]

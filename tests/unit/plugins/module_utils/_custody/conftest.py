@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import collections
+import contextlib
 import functools
 import os
 import pathlib
@@ -15,13 +17,16 @@ import pytest
 from ansible_collections.hallmark.signing.plugins.module_utils._keys import encrypted_key
 from cryptography.hazmat.primitives.asymmetric import ec
 
+_derive = functools.lru_cache(maxsize=None)(encrypted_key._derive)
 
-@pytest.fixture(autouse=True, scope="session")
+
+# Not for the whole session: that would last into the tests of other folders.
+@pytest.fixture(autouse=True, scope="module")
 def _cheap_passphrases() -> t.Iterator[None]:
     """Write cosign's format with the least cost that is read, and derive each key once: scrypt is slow by design."""
     patch = pytest.MonkeyPatch()
     patch.setattr(encrypted_key, "_WRITTEN_N", 32768)
-    patch.setattr(encrypted_key, "_derive", functools.lru_cache(maxsize=None)(encrypted_key._derive))
+    patch.setattr(encrypted_key, "_derive", _derive)
     yield
     patch.undo()
 
@@ -60,10 +65,21 @@ def _deadline() -> t.Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def _no_descriptor_stays_open() -> t.Iterator[None]:
-    """Count the open descriptors before and after."""
-    before = len(os.listdir("/proc/self/fd"))
+    """Look at the open files and folders before and after."""
+    before = _open_files()
     yield
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert not _open_files() - before
+
+
+def _open_files() -> collections.Counter[str]:
+    """What is open, and how often; sockets are left out, because those of earlier tests may close at any time."""
+    found: collections.Counter[str] = collections.Counter()
+    for number in os.listdir("/proc/self/fd"):
+        # The descriptor of this listing is among them, and closed again.
+        with contextlib.suppress(FileNotFoundError):
+            target = os.readlink(f"/proc/self/fd/{number}")
+            found[target] += not target.startswith("socket:")
+    return found
 
 
 @pytest.fixture

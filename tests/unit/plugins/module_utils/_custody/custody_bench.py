@@ -16,6 +16,7 @@ import traceback
 import typing as t
 
 import pytest
+from ansible_collections.hallmark.signing.plugins.module_utils._custody.key_file import KeyFile
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -39,6 +40,11 @@ def private_files(folder: pathlib.Path) -> dict[str, tuple[int, bytes]]:
         entry.name: (stat.S_IMODE(entry.lstat().st_mode), entry.read_bytes())
         for entry in sorted(folder.iterdir()) if entry.is_file() and not entry.is_symlink()
     }
+
+
+def comparable(file: KeyFile) -> dict[str, t.Any]:
+    """All of a result; keys of the same value are not equal in cryptography before 40."""
+    return {**vars(file), "public": file.public and file.public.der}
 
 
 def in_child(function: t.Callable[[], t.Any], *, uid: int | None = None) -> t.Callable[[], t.Any]:

@@ -271,7 +271,6 @@ def test_failed_push_is_an_error_although_its_status_is_good(lone: FakeEngine) -
 
 
 # The SDK passes on what requests and urllib3 raise: neither is a DockerException.
-@pytest.mark.xfail(strict=True, reason="bug: an engine that goes away ends in a traceback")
 @pytest.mark.parametrize("what", ["inspect", "build", "pull", "push"])
 def test_engine_that_goes_away_is_told(what: str, lone: FakeEngine) -> None:
     engine = Engine(lone.url)

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import json
 
+import pytest
+from ansible_collections.hallmark.signing.plugins.module_utils._errors import RegistryError
 from ansible_collections.hallmark.signing.plugins.module_utils._oci.digest import digest_of
 from ansible_collections.hallmark.signing.plugins.module_utils._oci.manifest import Descriptor
 from ansible_collections.hallmark.signing.plugins.module_utils._signing import attachment
@@ -73,6 +75,14 @@ def test_writes_a_signature_as_cosign_2(fallback: Bench) -> None:
         }],
     })
     assert fallback.registry.blobs[REPOSITORY][digest_of(config)] == config
+
+
+def test_digest_whose_tag_would_be_too_long_is_refused_before_anything_is_written(fallback: Bench) -> None:
+    layer = attachment.sig_layer(b"content", b"sig", "the key id")
+    with pytest.raises(RegistryError) as caught:
+        attachment.add_sig(fallback.registries(), fallback.reference, f"sha512:{'0' * 128}", [layer])
+    assert (caught.value.code, "formats: [bundle]" in caught.value.advice) == ("input_invalid", True)
+    assert not fallback.registry.log
 
 
 def test_adding_what_is_there_writes_no_manifest(fallback: Bench) -> None:

@@ -34,6 +34,14 @@ def test_tag_of_signatures() -> None:
     assert candidates.signature_tag("sha256:ab") == "sha256-ab.sig"
 
 
+@pytest.mark.parametrize(("digest", "legal"), [(f"sha256:{'0' * 64}", True), (f"sha512:{'0' * 128}", False)])
+def test_tag_of_a_long_digest_is_none(fallback: Bench, digest: str, legal: bool) -> None:
+    assert candidates.has_signature_tag(digest) is legal
+    found = candidates.find(fallback.registries(), fallback.reference, digest, "sig")
+    assert list(found) == []
+    assert bool(fallback.registry.log) is legal
+
+
 def test_no_signatures(bench: Bench) -> None:
     assert find(bench, "sig") == []
 

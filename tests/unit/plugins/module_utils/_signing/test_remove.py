@@ -9,6 +9,7 @@ import typing as t
 
 import pytest
 from ansible_collections.hallmark.signing.plugins.module_utils._errors import VerificationError
+from ansible_collections.hallmark.signing.plugins.module_utils._signing import candidate as candidates
 from ansible_collections.hallmark.signing.plugins.module_utils._signing import remove
 from ansible_collections.hallmark.signing.plugins.module_utils._signing.signature import Format
 from ansible_collections.hallmark.signing.tests.unit.fake_registry import Fault
@@ -43,7 +44,8 @@ def format(request: pytest.FixtureRequest) -> Format:
 
 
 @pytest.mark.parametrize("options", [
-    {"key_ids": frozenset(), "everything": False}, {"key_ids": frozenset({"0" * 64}), "everything": False, "formats": ()},
+    {"key_ids": frozenset(), "everything": False},
+    {"key_ids": frozenset({"0" * 64}), "everything": False, "formats": ()},
 ])
 def test_removals_of_nothing_are_refused(options: dict[str, t.Any]) -> None:
     with pytest.raises(VerificationError) as caught:
@@ -187,6 +189,17 @@ def test_a_hint_that_is_disproved_removes_nothing(bench: Bench, alice: Key, bob:
     bench.sign_bundle(bench.statement(), bob, verificationMaterial=hint)
     do_remove(bench, alice, known_keys=(alice.public,))
     assert verified(bench, bob, format)
+
+
+def test_image_whose_digest_has_no_signature_tag_can_be_emptied(
+    fallback: Bench, alice: Key, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    do_sign(fallback, alice, formats=BUNDLE)
+    monkeypatch.setattr(candidates, "MAX_TAG", len(fallback.sig_tag) - 1)
+    outcome = do_remove(fallback)
+    assert (outcome.failed, [one.format for one in outcome.signatures]) == (False, ["bundle"])
+    assert not fallback.registry.requests("GET", fallback.sig_tag)[1:]
+    assert not do_remove(fallback).changed
 
 
 def test_no_warning_where_all_go(bench: Bench, alice: Key) -> None:

@@ -258,7 +258,9 @@ def test_text_that_is_no_unicode_is_refused(alice: Key) -> None:
 
 
 @pytest.mark.parametrize(("signers", "formats"), [(0, ("sig",)), (1, ()), (2, ("sig",))])
-def test_wishes_for_nothing_or_for_one_key_twice_are_refused(alice: Key, signers: int, formats: tuple[Format, ...]) -> None:
+def test_wishes_for_nothing_or_for_one_key_twice_are_refused(
+    alice: Key, signers: int, formats: tuple[Format, ...]
+) -> None:
     with pytest.raises(VerificationError) as caught:
         sign.Wish((alice,) * signers, formats=formats)
     assert caught.value.code == "input_invalid"
