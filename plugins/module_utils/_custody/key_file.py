@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from .._errors import CustodyError, KeyFileError
 from .._keys import pem
-from .._keys.fingerprint import expect_key_id
+from .._keys.fingerprint import expect_key_id, require_key_id
 from .private_file import PUBLIC_MODE, Attributes, Found, PrivateFolder, mode_text, open_parent
 
 if t.TYPE_CHECKING:
@@ -78,17 +78,24 @@ def ensure_present(
             return _keep(path, folder, name, found, wanted, dry_run=dry_run)
     # All that can be refused is refused before anything is made.
     pem.require_writable(format=wanted.format, passphrase=wanted.passphrase)
+    if wanted.key_id is not None:
+        require_key_id(wanted.key_id, option="key_id")
     key = make()
+    if key is None and wanted.key_id is not None:
+        raise KeyFileError(
+            code="key_mismatch", object=path, attempt="find the key",
+            cause=f"there is none, and a new one could not have the key id {wanted.key_id}",
+            advice="Bring the key with source_path, or leave key_id out to make a new one.",
+        )
+    public = pem.public_key(key.public_key(), where=path) if key else None
+    if public is not None:
+        expect_key_id(public.key_id, wanted.key_id, where=path)
+    data = pem.write_private_key(key, format=wanted.format, passphrase=wanted.passphrase) if key else b""
     with open_parent(path, create=not dry_run) as (folder, name):
-        public = pem.public_key(key.public_key(), where=path) if key else None
-        if public is not None:
-            expect_key_id(public.key_id, wanted.key_id, where=path)
-        if key is not None:
-            data = pem.write_private_key(key, format=wanted.format, passphrase=wanted.passphrase)
-            if folder is not None and not dry_run:
-                folder.create(name, data, wanted.attributes)
-        encrypted = wanted.passphrase is not None
-        return KeyFile(True, None, public, wanted.format, encrypted, mode_text(wanted.attributes.mode))
+        if folder is not None and not dry_run:
+            folder.create(name, data, wanted.attributes)
+    encrypted = wanted.passphrase is not None
+    return KeyFile(True, None, public, wanted.format, encrypted, mode_text(wanted.attributes.mode))
 
 
 def _keep(
@@ -129,6 +136,8 @@ def ensure_absent(path: str, *, key_id: str | None, passphrase: bytes | None, dr
     With C(key_id) only that key is removed, and an encrypted one needs its passphrase. Raises KeyFileError
     (key_mismatch, malformed for a file that is no private key) and CustodyError.
     """
+    if key_id is not None:
+        require_key_id(key_id, option="key_id")
     with open_parent(path, create=False) as (folder, name):
         if folder is None:
             return False

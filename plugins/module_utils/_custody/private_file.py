@@ -105,7 +105,9 @@ class PrivateFolder:
             fd = os.open(name, _READ, dir_fd=self._fd)
             try:
                 status = os.fstat(fd)
-                if (status.st_dev, status.st_ino, status.st_nlink) != (before.st_dev, before.st_ino, before.st_nlink):
+                same = (status.st_dev, status.st_ino) == (before.st_dev, before.st_ino)
+                # Another writer of ours may just have taken its temporary name away; a name may not come.
+                if not same or status.st_nlink > before.st_nlink:
                     raise unsafe(where, "it changed while it was looked at")
                 data = _read_all(fd)
             finally:
@@ -303,6 +305,11 @@ def _child(fd: int, name: str, here: str, *, create: bool) -> os.stat_result | N
         # Another writer may be quicker; the checks that follow look at what it made.
         with suppress(FileExistsError):
             os.mkdir(name, 0o700, dir_fd=fd)
+            parent = os.open(".", _FOLDER, dir_fd=fd)
+            try:
+                os.fsync(parent)
+            finally:
+                os.close(parent)
         return os.stat(name, dir_fd=fd, follow_symlinks=False)
 
 

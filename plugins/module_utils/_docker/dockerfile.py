@@ -21,6 +21,7 @@ _FROM = re.compile(
     r"FROM\s+(?P<flags>(?:--\S+\s+)*)(?P<image>\S+)(?:\s+AS\s+(?P<name>\S+))?\s*", re.IGNORECASE | re.DOTALL
 )
 _COPY_FROM = re.compile(r"(?P<head>(?:COPY|ADD)\s+(?:--\S+\s+)*?--from=)(?P<image>\S+)", re.IGNORECASE)
+_MOUNT_FROM = re.compile(r"--mount=\S*?\bfrom=(?P<image>[^,\s]+)")
 _VARIABLE = re.compile(r"\$(?:\{(\w+)(?:(:[-+])([^}]*))?\}|(\w+))")
 _INSTRUCTION = re.compile(r"\s*([A-Za-z]+)\s")
 
@@ -69,6 +70,8 @@ def _visit(
     name_of: t.Callable[[str], str],
 ) -> list[tuple[Instruction, str]]:
     """Call C(name_of) for each base; return the instructions that name one, with the new name in place."""
+    # An empty target means the last stage, as it does to docker.
+    target = target or None
     arguments: dict[str, str] = {}
     stages: list[str] = []
     changes: list[tuple[Instruction, str]] = []
@@ -79,6 +82,13 @@ def _visit(
             if _reached(target, stages):
                 break
             changes += _from(instruction, arguments, stages, name_of, where)
+        mounted = _MOUNT_FROM.search(instruction.text) if instruction.word == "RUN" else None
+        if mounted and not _is_stage(mounted["image"], stages):
+            raise BuildError(
+                code="malformed", object=where, attempt="read the Dockerfile",
+                cause=f"line {instruction.first + 1} mounts the image {mounted['image']}, which could not be pinned",
+                advice="Make it a stage of its own: FROM IMAGE AS NAME.",
+            )
         copied = _COPY_FROM.match(instruction.text.lstrip())
         if copied and not _is_stage(copied["image"], stages):
             rest = instruction.text.lstrip()[copied.end():]
@@ -157,7 +167,7 @@ def _escape(lines: t.Sequence[str]) -> str:
 
 
 def _instructions(text: str) -> t.Iterator[Instruction]:
-    lines = text.split("\n")
+    lines = text.removeprefix("\ufeff").split("\n")
     escape = _escape(lines)
     parts: list[str] = []
     first = 0

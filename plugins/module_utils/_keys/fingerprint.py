@@ -15,6 +15,7 @@ from .._libraries import optional
 
 with optional():
     from cryptography.hazmat.primitives import serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
 
 if t.TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
@@ -23,7 +24,10 @@ _KEY_ID = re.compile(r"[0-9a-f]{64}")
 
 
 def spki_der(public_key: PublicKeyTypes) -> bytes:
-    """Return the DER SubjectPublicKeyInfo (RFC 5280 section 4.1.2.7)."""
+    """Return the DER SubjectPublicKeyInfo (RFC 5280 section 4.1.2.7), points of curves never compressed."""
+    if isinstance(public_key, ec.EllipticCurvePublicKey):
+        # cryptography 38 keeps a compressed point as it was read, and one key would have two ids.
+        public_key = public_key.public_numbers().public_key()
     return public_key.public_bytes(
         serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
     )

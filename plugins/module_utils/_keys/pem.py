@@ -25,6 +25,7 @@ from .fingerprint import key_id, spki_der
 with optional():
     from cryptography.exceptions import UnsupportedAlgorithm
     from cryptography.hazmat.primitives import serialization
+    from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 if t.TYPE_CHECKING:
     from .algorithms import AnyPrivateKey, AnyPublicKey
@@ -69,7 +70,8 @@ class PemBlock:
 class PublicKey:
     """A public key with its algorithm, its key id and its DER SubjectPublicKeyInfo."""
 
-    key: AnyPublicKey
+    # Keys of older libraries do not compare; the DER says it all.
+    key: AnyPublicKey = field(compare=False)
     algorithm: Algorithm
     key_id: str
     der: bytes
@@ -187,6 +189,10 @@ def public_key(key: object, *, where: str) -> PublicKey:
     """Wrap a C(cryptography) public key. Raises KeyFileError (unsupported_algorithm)."""
     algorithm = algorithm_of(key, where=where)
     known = t.cast("AnyPublicKey", key)
+    exponent = known.public_numbers().e if isinstance(known, rsa.RSAPublicKey) else 65537
+    if exponent < 3 or exponent % 2 == 0:
+        # Libraries before cryptography 43 take such keys, for which anybody can forge signatures.
+        raise _unreadable(where, "malformed", f"its RSA exponent is {exponent}", "Make a key with exponent 65537.")
     return PublicKey(known, algorithm, key_id(known), spki_der(known))
 
 
@@ -256,7 +262,13 @@ def _load(text: bytes, passphrase: bytes | None, where: str) -> object:
 def _private(key: object, format: KeyFormat, encrypted: bool, where: str) -> PrivateKey:
     algorithm_of(key, where=where)
     known = t.cast("AnyPrivateKey", key)
-    return PrivateKey(known, public_key(known.public_key(), where=where), format, encrypted)
+    public = public_key(known.public_key(), where=where)
+    if isinstance(known, ec.EllipticCurvePrivateKey):
+        # A file carries both halves; libraries before cryptography 43 do not compare them.
+        derived = ec.derive_private_key(known.private_numbers().private_value, known.curve).public_key()
+        if spki_der(derived) != public.der:
+            raise _unreadable(where, "malformed", "its public half is of another key", "Check that the file is whole.")
+    return PrivateKey(known, public, format, encrypted)
 
 
 def _decode(block: PemBlock, where: str) -> bytes:

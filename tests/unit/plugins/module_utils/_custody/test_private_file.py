@@ -494,7 +494,6 @@ def test_file_that_gets_a_second_name_while_it_is_looked_at_is_refused(
 
 
 # The other way round it is a writer of ours that has just finished, between the look at the file and its opening.
-@pytest.mark.xfail(strict=True, raises=CustodyError, reason="bug: a writer that just finished is taken for an attack")
 def test_file_that_loses_its_temporary_name_while_it_is_looked_at_is_read(
     home: pathlib.Path, monkeypatch: Patch
 ) -> None:
@@ -544,7 +543,6 @@ def test_missing_folders_are_made_for_the_owner_only(home: pathlib.Path, umask: 
 
 
 # Without it a key that was reported may be gone after a power failure, together with its folder.
-@pytest.mark.xfail(strict=True, reason="bug: the name of a new folder is not written through")
 def test_missing_folders_are_made_durably(home: pathlib.Path, monkeypatch: Patch) -> None:
     calls = spy(monkeypatch, "fsync")
     with parent(home / "a" / "b" / "c" / "key"):

@@ -163,7 +163,6 @@ def test_what_follows_the_target_may_be_malformed() -> None:
 
 
 # docker builds the last stage then, from bases that were neither pinned nor hashed.
-@pytest.mark.xfail(strict=True, reason="bug: an empty target means the first stage without a name")
 def test_empty_target_is_the_last_stage() -> None:
     assert find("FROM a\nFROM b\n", "") == ["a", "b"]
 
@@ -285,13 +284,11 @@ def test_here_documents_are_not_known() -> None:
 
 
 # docker takes the mark away before it reads the line; the base behind it is neither pinned nor hashed here.
-@pytest.mark.xfail(strict=True, reason="bug: a byte order mark hides the first instruction")
 def test_byte_order_mark_hides_nothing() -> None:
     assert find("\ufeffFROM a\nFROM b\n") == ["a", "b"]
 
 
 # The older builder of docker knows no mounts; podman's does.
-@pytest.mark.xfail(strict=True, reason="bug: an image that is mounted is neither pinned nor hashed, and not refused")
 def test_image_that_is_mounted_is_a_base_or_refused() -> None:
     with contextlib.suppress(BuildError):
         assert find("FROM a\nRUN --mount=type=bind,from=b x\n") == ["a", "b"]

@@ -134,4 +134,3 @@ def test_attaches_a_bundle(bench: Bench) -> None:
 
 def test_payload_of_a_layer_does_not_show_in_texts() -> None:
     assert "canary" not in repr(attachment.sig_layer(b"canary", b"", ""))
-

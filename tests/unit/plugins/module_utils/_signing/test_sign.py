@@ -644,4 +644,3 @@ def test_verifying_and_signing_agree_on_what_a_signature_is(bench: Bench, alice:
     outcome = do_sign(bench, alice)
     verdict = bench.verify(alice)
     assert verdict.signatures[0] == dataclasses.replace(outcome.signatures[0], created=False, authority="alice")
-
