@@ -123,12 +123,15 @@ reasons:
 """
 
 import typing as t
+from contextlib import suppress
 
 from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils._ansible import args, deps, results, secrets
 from ..module_utils._custody import export, key_file, private_file
 from ..module_utils._errors import HallmarkError
+from ..module_utils._keys import certificate
+from ..module_utils._keys.signers.file import read_key_file
 
 
 def main() -> None:
@@ -184,6 +187,7 @@ def _present(module: AnsibleModule) -> dict[str, t.Any]:
         source, params["dest"], wanted, chain_dest=params["chain_dest"], dry_run=module.check_mode,
         same_format=params["format"] is None,
     )
+    _warn_of_tls(module, source)
     if source_passphrase is not None and not copied.encrypted:
         module.warn(f"{params['dest']}: the copy is not encrypted, though its source may be; passphrase would do that.")
     return {
@@ -192,6 +196,18 @@ def _present(module: AnsibleModule) -> dict[str, t.Any]:
         "mode": copied.mode,
         **results.diff(module, copied.before(), copied.facts(), params["dest"]),
     }
+
+
+def _warn_of_tls(module: AnsibleModule, source: export.Source) -> None:
+    """Say that a TLS certificate is no signing identity; in the middle of a renewal, say nothing."""
+    with suppress(HallmarkError):
+        if source.chain_path and certificate.read_chain(
+            read_key_file(source.chain_path), where=source.chain_path
+        ).is_tls_only:
+            module.warn(
+                f"{source.chain_path}: the certificate is for TLS only, and no verifier takes it as a signing identity. "
+                "Trust the public key by its key id; a key of its own is the better signing key."
+            )
 
 
 def _absent(module: AnsibleModule) -> dict[str, t.Any]:

@@ -15,6 +15,7 @@ from ansible_collections.hallmark.signing.plugins.module_utils._keys import pem
 from ansible_collections.hallmark.signing.plugins.module_utils._keys.fingerprint import key_id
 from ansible_collections.hallmark.signing.plugins.modules import key_export
 from ansible_collections.hallmark.signing.tests.unit.plugins.module_utils._custody import custody_bench as bench
+from cryptography.x509.oid import ExtendedKeyUsageOID
 
 KEYS = ["key_id", "path", "chain_path", "mode"]
 PASSPHRASE = "canary passphrase"
@@ -71,6 +72,17 @@ def test_key_and_chain_are_copied_once(
         }
     for check in (False, True):
         assert not run(check=check, **options).result["changed"]
+
+
+@pytest.mark.parametrize(("usage", "warned"), [
+    (ExtendedKeyUsageOID.SERVER_AUTH, True), (ExtendedKeyUsageOID.CODE_SIGNING, False), (None, False),
+])
+def test_certificate_for_tls_only_is_told(
+    run: Run, home: pathlib.Path, source: dict[str, str], p256: t.Any, usage: t.Any, warned: bool
+) -> None:
+    (home / "fullchain.pem").write_bytes(bench.chain_pem(p256, usage=usage))
+    ended = run(lineage=str(home))
+    assert (ended.failed, any("for TLS only" in warning for warning in ended.warnings)) == (False, warned)
 
 
 def test_chain_is_not_copied_unasked(run: Run, home: pathlib.Path, out: pathlib.Path, source: dict[str, str]) -> None:

@@ -142,8 +142,11 @@ def key_pem(key: t.Any) -> bytes:
     ))
 
 
-def chain_pem(key: t.Any, *, serial: int = 1) -> bytes:
-    """A leaf for the key and its issuer, as PEM; another serial makes another chain of the same key."""
+def chain_pem(key: t.Any, *, serial: int = 1, usage: t.Any = None) -> bytes:
+    """A leaf for the key and its issuer, as PEM; another serial makes another chain of the same key.
+
+    With usage, both certificates are for that extended key usage only.
+    """
     ca = ec.generate_private_key(ec.SECP256R1())
     names = [x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)]) for name in ("leaf.example.org", "CA")]
     start = datetime.datetime(2024, 1, 2, 3, 4, 5)
@@ -154,6 +157,8 @@ def chain_pem(key: t.Any, *, serial: int = 1) -> bytes:
             .serial_number(serial).not_valid_before(start).not_valid_after(start + datetime.timedelta(days=9000))
             .add_extension(x509.SubjectAlternativeName([x509.DNSName("leaf.example.org")]), critical=False)
         )
+        if usage is not None:
+            builder = builder.add_extension(x509.ExtendedKeyUsage([usage]), critical=False)
         return builder.sign(ca, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
 
     return issue(names[0], key.public_key()) + issue(names[1], ca.public_key())
