@@ -12,12 +12,15 @@ class ModuleDocFragment:
 requirements:
   - cryptography >= 42
   - urllib3 >= 2
+notes:
+  - Proxies are taken from the environment of the task, C(HTTPS_PROXY), C(HTTP_PROXY), C(ALL_PROXY) and C(NO_PROXY), as curl does.
+    Loopback is never reached through a proxy.
 options:
   registry_auth_file:
     description:
-      - A docker C(config.json) whose plain C(auths) are used to log in.
+      - A docker C(config.json) that says how to log in, by plain C(auths), identity tokens or credential helpers. Helpers are
+        asked first, as docker does; that takes the docker SDK for Python, 7.1 or newer.
       - Without it, C($DOCKER_CONFIG/config.json) or C(~/.docker/config.json) is read if it exists.
-      - Credential helpers named there are not asked.
     type: path
   registries:
     description: Settings of single registries; a registry that is not listed gets the defaults.
@@ -38,6 +41,20 @@ options:
       ca_path:
         description: PEM file with the authorities that are trusted for this registry, instead of the system's.
         type: path
+      client_cert:
+        description: PEM file with a certificate by which this host is known to the registry, and its chain.
+        type: path
+      client_key:
+        description: PEM file with the key of O(registries[].client_cert), without passphrase, if that file does not hold it.
+        type: path
+      mirrors:
+        description:
+          - Registries that have copies, C(HOST[:PORT][/PREFIX]), in the order in which they are read. Where they fail or
+            have nothing, the registry itself is read.
+          - Used by tasks that read only. What a mirror says under a tag is taken from it; what has a digest is checked.
+        type: list
+        elements: str
+        default: []
       validate_certs:
         description: Whether the certificate of the registry is checked. Turn it off for experiments only.
         type: bool
@@ -55,4 +72,17 @@ options:
     description: How many images are worked on at a time.
     type: int
     default: 16
+"""
+
+    SETTLE = r"""
+options:
+  settle_seconds:
+    description:
+      - Signatures of an image share a tag, and registries cannot be told to write only if nobody else wrote. So a task
+        believes in what it wrote only when it is still there after this time, in seconds, and writes again what others
+        overwrote. All images of a task share one wait, and a task that changes nothing does not wait.
+      - Nothing is lost if every host that signs the same images uses the same value, and reads and writes within it.
+      - V(0) is for images that no other host signs.
+    type: float
+    default: 2.0
 """

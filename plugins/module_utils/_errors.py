@@ -33,6 +33,7 @@ ReasonCode = t.Literal[
     "mode_too_open",
     "no_signatures",
     "not_found",
+    "not_in_index",
     "parent_unsafe",
     "passphrase_invalid",
     "reference_mismatch",

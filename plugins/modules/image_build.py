@@ -175,7 +175,7 @@ def main() -> None:
         for tag in params["tags"]:
             references.require_tag(tag)
         built = build.build_image(
-            registries.registries(params),
+            registries.images(params, uses_mirrors=True).registries,
             Engine(params["docker_host"]),
             build.Recipe(
                 context=params["context"],

@@ -10,9 +10,11 @@ module: image_signature
 short_description: Sign container images, or remove signatures
 version_added: "1.0.0"
 description:
-  - Makes signatures by given keys present on images in registries, readable by cosign 2 and 3, podman and CRI-O.
+  - Makes signatures by given keys present on images in registries and OCI layouts, readable by cosign 2 and 3, podman and
+    CRI-O.
   - Idempotent. An image that has a signature by the same key with the same annotations gets no second one.
-  - Each write is read back. Signatures of others are never touched.
+  - Each write is read back. Signatures of others are never touched, also when several processes and hosts sign the same
+    image at the same time; see O(settle_seconds).
 author:
   - The hallmark.signing authors (@hallmark-signing)
 requirements:
@@ -21,6 +23,7 @@ extends_documentation_fragment:
   - hallmark.signing._attributes
   - hallmark.signing._attributes.registry
   - hallmark.signing._registry
+  - hallmark.signing._registry.settle
 attributes:
   check_mode:
     support: full
@@ -32,7 +35,8 @@ attributes:
 options:
   images:
     description:
-      - Image references, C(HOST/REPO[:TAG][@DIGEST]). Each is resolved to its digest once, and the digest is signed.
+      - Image references, C(HOST/REPO[:TAG][@DIGEST]), C(oci:DIR:TAG) or C(oci:DIR@DIGEST). Each is resolved to its digest
+        once, and the digest is signed.
       - They are worked on concurrently. The failure of one does not stop the others; the task fails at its end.
     type: list
     elements: str
@@ -96,7 +100,8 @@ options:
     default: true
   docker_reference:
     description:
-      - Name that is signed with the digest in format V(sig), instead of C(HOST/REPO) of each image.
+      - Name that is signed with the digest in format V(sig), instead of C(HOST/REPO) of each image. An OCI layout has no
+        name; without this option none is signed there.
       - podman and CRI-O compare it with the name an image is pulled by.
     type: str
 seealso:
@@ -199,7 +204,10 @@ from ..module_utils._keys.signers import file as file_signer
 from ..module_utils._keys.signers.file import read_key_file
 from ..module_utils._oci import reference as references
 from ..module_utils._oci.concurrency import map_ordered
+from ..module_utils._oci.images import Images
 from ..module_utils._signing import sign
+
+Work = t.Callable[[Images, str], sign.Outcome]
 
 
 def main() -> None:
@@ -227,6 +235,7 @@ def main() -> None:
             "annotations": {"type": "dict", "default": {}},
             "recursive": {"type": "bool", "default": True},
             "docker_reference": {"type": "str"},
+            **registries.settle_spec(),
             **registries.registry_spec(),
         },
         required_if=[("state", "present", ["signers"]), ("state", "absent", ["key_ids", "all"], True)],
@@ -239,7 +248,10 @@ def main() -> None:
     try:
         _require_fitting_options(params)
         work = _signing(module, empty) if params["state"] == "present" else _removing(module, empty)
-        outcomes = map_ordered(work, params["images"], workers=params["workers"])
+        known = registries.images(params)
+        outcomes = map_ordered(lambda image: work(known, image), params["images"], workers=params["workers"])
+        # Only now: all images share the waiting.
+        outcomes = map_ordered(lambda one: sign.settle(known, one), outcomes, workers=max(1, params["workers"]))
     except HallmarkError as exc:
         failed = [sign.Outcome(image, reasons=(exc.as_reason(),)).as_dict() for image in params["images"]]
         results.fail_with(module, exc, {**empty, "results": failed})
@@ -267,7 +279,7 @@ def _require_fitting_options(params: dict[str, t.Any]) -> None:
         )
 
 
-def _signing(module: AnsibleModule, empty: dict[str, t.Any]) -> t.Callable[[str], sign.Outcome]:
+def _signing(module: AnsibleModule, empty: dict[str, t.Any]) -> Work:
     params = module.params
     results.require_entries(module, empty, signers=params["signers"])
     if params["docker_reference"] is not None:
@@ -285,11 +297,10 @@ def _signing(module: AnsibleModule, empty: dict[str, t.Any]) -> t.Callable[[str]
         docker_reference=params["docker_reference"],
         dry_run=module.check_mode,
     )
-    known = registries.registries(params)
-    return lambda image: sign.sign_image(known, image, wish)
+    return lambda known, image: sign.sign_image(known, image, wish)
 
 
-def _removing(module: AnsibleModule, empty: dict[str, t.Any]) -> t.Callable[[str], sign.Outcome]:
+def _removing(module: AnsibleModule, empty: dict[str, t.Any]) -> Work:
     from ..module_utils._signing import remove
 
     params = module.params
@@ -306,8 +317,7 @@ def _removing(module: AnsibleModule, empty: dict[str, t.Any]) -> t.Callable[[str
         recursive=params["recursive"],
         dry_run=module.check_mode,
     )
-    known = registries.registries(params)
-    return lambda image: remove.remove_signatures(known, image, removal)
+    return lambda known, image: remove.remove_signatures(known, image, removal)
 
 
 def _annotations(given: dict[str, t.Any]) -> dict[str, str]:

@@ -30,10 +30,16 @@ attributes:
     support: full
 options:
   images:
-    description: Image references, C(HOST/REPO[:TAG][@DIGEST]).
+    description: Image references, C(HOST/REPO[:TAG][@DIGEST]), C(oci:DIR:TAG), C(oci:DIR@DIGEST) or C(oci-archive:FILE[:TAG]).
     type: list
     elements: str
     required: true
+  index:
+    description:
+      - Reference of an image index that is verified in place of O(images), each of which must be listed in the bytes that
+        were verified. For what runs by the digest of its platform, while only the index was signed.
+      - Signatures and authorities of the results are then those of the index.
+    type: str
   trust:
     description: The authorities that may sign.
     type: list
@@ -92,6 +98,13 @@ seealso:
 """
 
 EXAMPLES = r"""
+- name: Verify what a container runs, which is listed in a signed index
+  hallmark.signing.image_verify:
+    images: ["registry.example.org/app@{{ running_digest }}"]
+    index: registry.example.org/app:1.4
+    trust:
+      - public_key_path: /etc/hallmark-signing/release.pub
+
 - name: Verify before a deployment
   hallmark.signing.image_verify:
     images: [registry.example.org/app:1.4]
@@ -188,6 +201,7 @@ from ..module_utils._errors import HallmarkError
 from ..module_utils._keys import pem
 from ..module_utils._keys.signers.file import read_key_file
 from ..module_utils._oci.concurrency import map_ordered
+from ..module_utils._oci.images import Images
 from ..module_utils._signing import authority, verify
 
 
@@ -196,6 +210,7 @@ def main() -> None:
     module = AnsibleModule(
         argument_spec={
             "images": {"type": "list", "elements": "str", "required": True},
+            "index": {"type": "str"},
             "trust": {
                 "type": "list",
                 "elements": "dict",
@@ -229,10 +244,9 @@ def main() -> None:
     results.require_entries(module, empty, images=params["images"], trust=params["trust"])
     try:
         demand = _demand(params)
-        known = registries.registries(params)
-        verdicts = map_ordered(
-            lambda image: verify.verify_image(known, image, demand), params["images"], workers=params["workers"]
-        )
+        known = registries.images(params, uses_mirrors=True)
+        judge = _judge(known, demand, params["index"])
+        verdicts = map_ordered(judge, params["images"], workers=params["workers"])
     except HallmarkError as exc:
         failed = [
             verify.Verification(image, None, None, False, reasons=(exc.as_reason(),)).as_dict()
@@ -249,6 +263,15 @@ def main() -> None:
     if result["verified"] or params["on_failure"] == "report":
         module.exit_json(reasons=[reason.as_dict() for reason in reasons], **result)
     results.fail(module, " | ".join(dict.fromkeys(reason.message for reason in reasons)), reasons, result)
+
+
+def _judge(known: Images, demand: authority.Demand, index: str | None) -> t.Callable[[str], verify.Verification]:
+    if index is None:
+        return lambda image: verify.verify_image(known, image, demand)
+    from ..module_utils._signing import through_index
+
+    verified = through_index.verify_index(known, index, demand)
+    return lambda image: through_index.verify_child(known, image, verified)
 
 
 def _demand(params: dict[str, t.Any]) -> authority.Demand:

@@ -9,8 +9,8 @@ from __future__ import annotations
 import typing as t
 
 from .._keys.fingerprint import require_key_id
-from .._oci.credentials import read_auth_file
-from .._oci.registry import Registries
+from .._oci.credentials import Credentials, read_auth_file
+from .._oci.images import Images
 from .._oci.transport import HostSettings, RegistrySettings
 
 Spec = dict[str, t.Any]
@@ -29,28 +29,51 @@ def registry_spec() -> Spec:
                 "username": {"type": "str"},
                 "password": {"type": "str", "no_log": True},
                 "ca_path": {"type": "path"},
+                "client_cert": {"type": "path"},
+                "client_key": {"type": "path", "no_log": False},
+                "mirrors": {"type": "list", "elements": "str", "default": []},
                 "validate_certs": {"type": "bool", "default": True},
                 "plain_http": {"type": "bool"},
             },
             "required_together": [("username", "password")],
+            "required_by": {"client_key": ["client_cert"]},
         },
         "timeout": {"type": "int", "default": 30},
         "workers": {"type": "int", "default": 16},
     }
 
 
-def registries(params: Spec) -> Registries:
-    """Return the registries of one task. Raises RegistryError for an unreadable auth file."""
+def settle_spec() -> Spec:
+    """Return the option of modules that write what other hosts may write, too; doc fragment C(_registry.settle)."""
+    return {"settle_seconds": {"type": "float", "default": 2.0}}
+
+
+def images(params: Spec, *, uses_mirrors: bool = False) -> Images:
+    """Return all images that one task can reach. Raises RegistryError for an unreadable auth file.
+
+    Mirrors are for tasks that read only: what is to be written must be read where it is written.
+    """
     hosts = {entry["host"]: entry for entry in params["registries"]}
-    return Registries(RegistrySettings(
-        auth_file=read_auth_file(params["registry_auth_file"]),
+    return Images(RegistrySettings(
+        auth_file=read_auth_file(params["registry_auth_file"], helper=_ask_helper),
         hosts={
-            host: HostSettings(**{name: value for name, value in entry.items() if name != "host"})
+            host: HostSettings(**{
+                **{name: value for name, value in entry.items() if name != "host"}, "mirrors": tuple(entry["mirrors"]),
+            })
             for host, entry in hosts.items()
         },
         timeout=float(max(1, params["timeout"])),
         workers=max(1, params["workers"]),
+        settle_seconds=max(0.0, params.get("settle_seconds", 0.0)),
+        uses_mirrors=uses_mirrors,
     ))
+
+
+def _ask_helper(program: str, server: str) -> Credentials | None:
+    # The docker SDK is loaded only where a credential helper is named.
+    from .._docker import credential_helper
+
+    return credential_helper.ask(program, server)
 
 
 def key_ids(values: t.Iterable[str], *, option: str) -> frozenset[str]:

@@ -36,10 +36,17 @@ class Challenge:
     service: str
 
     def token_url(self, scope: str) -> str:
-        """Return the URL that gives a token for C(scope), such as C(repository:app:pull)."""
+        """Return the URL that gives a token for C(scope): one or more, such as C(repository:app:pull), by spaces."""
         query = [("service", self.service)] if self.service else []
         joiner = "&" if urlsplit(self.realm).query else "?"
-        return f"{self.realm}{joiner}{urlencode([*query, ('scope', scope)])}"
+        return f"{self.realm}{joiner}{urlencode([*query, *(('scope', one) for one in scope.split())])}"
+
+    def refresh_form(self, scope: str, identity_token: str) -> bytes:
+        """Return the form that an identity token is sent in (distribution project, "OAuth2 token")."""
+        return urlencode({
+            "grant_type": "refresh_token", "service": self.service, "client_id": "hallmark.signing",
+            "scope": scope, "refresh_token": identity_token,
+        }).encode("ascii")
 
 
 @dataclass(frozen=True)
@@ -98,21 +105,17 @@ def read_token(body: bytes, *, where: str) -> Token:
     return Token(value, time.monotonic() + max(seconds, _DEFAULT_LIFETIME) - _CLOCK_MARGIN)
 
 
-def no_credentials(credentials: Credentials | None, *, names_helpers: bool, where: str) -> RegistryError:
+def no_credentials(credentials: Credentials | None, *, where: str) -> RegistryError:
     """Return the error for a registry that refuses us, saying which credentials were used, if any."""
-    if credentials is not None:
-        return _refused(
-            where, f"it refuses user {credentials.username!r} (credentials from {credentials.source})",
-        )
-    if names_helpers:
-        return _refused(
-            where, "it wants a login, and the docker configuration names a credential helper, which is not asked"
-        )
-    return _refused(where, "it wants a login, and no credentials are known for it")
+    if credentials is None:
+        return _refused(where, "it wants a login, and no credentials are known for it")
+    who = "the identity token" if credentials.identity_token else f"user {credentials.username!r}"
+    return _refused(where, f"it refuses {who} (credentials from {credentials.source})")
 
 
 def _refused(where: str, cause: str) -> RegistryError:
     return RegistryError(
         code="unauthorized", object=where, attempt="log in to the registry", cause=cause,
-        advice="Give registries[].username and password, or a registry_auth_file with an entry for this host.",
+        advice="Give registries[].username and password, or a registry_auth_file with an entry or a credential helper "
+        "for this host.",
     )

@@ -16,7 +16,6 @@ import socket
 import threading
 import time
 import typing as t
-from contextlib import contextmanager
 
 from .._libraries import optional
 
@@ -28,14 +27,30 @@ with optional():
 _CURRENT = threading.local()
 
 
-@contextmanager
-def until(deadline: float) -> t.Iterator[None]:
-    """Bound all reading from pools of C(pool_manager()) in this thread by C(deadline), in monotonic seconds."""
-    _CURRENT.deadline = deadline
-    try:
-        yield
-    finally:
-        _CURRENT.deadline = None
+class Bound:
+    """Bounds all reading from pools of C(pool_manager()) in this thread by C(deadline), in monotonic seconds.
+
+    One inside of another, for a source that is read while a destination is written, counts alone while it is held.
+    """
+
+    def __init__(self, deadline: float) -> None:
+        self.deadline = deadline
+        self._former: Bound | None = None
+
+    def __enter__(self) -> Bound:
+        self._former = getattr(_CURRENT, "bound", None)
+        _CURRENT.bound = self
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        _CURRENT.bound = self._former
+
+    def extended(self, chunks: t.Iterable[bytes], seconds: float) -> t.Iterator[bytes]:
+        """Yield chunks that are to be sent; with each of them the time begins anew."""
+        for chunk in chunks:
+            self.deadline = time.monotonic() + seconds
+            yield chunk
+        self.deadline = time.monotonic() + seconds
 
 
 class _BoundedReader(io.RawIOBase):
@@ -51,9 +66,9 @@ class _BoundedReader(io.RawIOBase):
         return True
 
     def readinto(self, buffer: t.Any) -> int:
-        deadline = getattr(_CURRENT, "deadline", None)
-        if deadline is not None:
-            remaining = deadline - time.monotonic()
+        bound = getattr(_CURRENT, "bound", None)
+        if bound is not None:
+            remaining = bound.deadline - time.monotonic()
             if remaining <= 0:
                 raise TimeoutError("the time is up")
             self._socket.settimeout(remaining)
@@ -73,11 +88,11 @@ class _BoundedResponse(http.client.HTTPResponse):
         self.fp = io.BufferedReader(_BoundedReader(sock))
 
 
-def pool_manager(**options: t.Any) -> urllib3.PoolManager:
-    """Return a C(urllib3.PoolManager) whose responses honour C(until())."""
+def pool_manager(proxy: str | None = None, **options: t.Any) -> urllib3.PoolManager:
+    """Return a C(urllib3.PoolManager), or one for a proxy's URL, whose responses honour C(Bound)."""
     plain = type("BoundedHTTPConnection", (HTTPConnection,), {"response_class": _BoundedResponse})
     secure = type("BoundedHTTPSConnection", (HTTPSConnection,), {"response_class": _BoundedResponse})
-    pools = urllib3.PoolManager(**options)
+    pools = urllib3.ProxyManager(proxy, **options) if proxy else urllib3.PoolManager(**options)
     pools.pool_classes_by_scheme = {
         "http": type("BoundedHTTPPool", (HTTPConnectionPool,), {"ConnectionCls": plain}),
         "https": type("BoundedHTTPSPool", (HTTPSConnectionPool,), {"ConnectionCls": secure}),

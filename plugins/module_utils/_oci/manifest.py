@@ -18,7 +18,8 @@ DOCKER_MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
 DOCKER_LIST = "application/vnd.docker.distribution.manifest.list.v2+json"
 OCI_CONFIG = "application/vnd.oci.image.config.v1+json"
 OCI_EMPTY = "application/vnd.oci.empty.v1+json"
-ACCEPTED = (OCI_MANIFEST, OCI_INDEX, DOCKER_MANIFEST, DOCKER_LIST)
+INDEXES = (OCI_INDEX, DOCKER_LIST)
+ACCEPTED = (OCI_MANIFEST, DOCKER_MANIFEST, *INDEXES)
 EMPTY_OBJECT = b"{}"
 
 # BuildKit hangs its provenance into an index as manifests of this platform with this annotation.
@@ -44,6 +45,16 @@ class Descriptor:
     artifact_type: str = ""
     annotations: t.Mapping[str, str] = field(default_factory=dict)
     source: t.Mapping[str, t.Any] = field(default_factory=dict, repr=False, compare=False)
+
+    @property
+    def is_index(self) -> bool:
+        """Whether this points to an image index or a Docker manifest list."""
+        return self.media_type in INDEXES
+
+    @property
+    def is_manifest(self) -> bool:
+        """Whether this points to a manifest or an index, and not to a blob."""
+        return self.media_type in ACCEPTED
 
     @property
     def is_build_attestation(self) -> bool:
@@ -77,11 +88,12 @@ class Manifest:
     layers: tuple[Descriptor, ...]
     children: tuple[Descriptor, ...]
     annotations: t.Mapping[str, str]
+    subject: Descriptor | None = None
 
     @property
     def is_index(self) -> bool:
         """Whether this is an image index or a Docker manifest list."""
-        return self.media_type in (OCI_INDEX, DOCKER_LIST)
+        return self.media_type in INDEXES
 
     @property
     def images(self) -> tuple[Descriptor, ...]:
@@ -91,6 +103,11 @@ class Manifest:
     def descriptor(self) -> Descriptor:
         """Return the descriptor that points to this manifest."""
         return Descriptor(self.media_type, self.digest, len(self.raw))
+
+    def as_referrer(self) -> Descriptor:
+        """Return the entry for a list of referrers: with artifact type and annotations, as the specification wants."""
+        artifact_type = self.artifact_type or (self.config.media_type if self.config else "")
+        return Descriptor(self.media_type, self.digest, len(self.raw), artifact_type, dict(self.annotations))
 
 
 def parse(raw: bytes, *, content_type: str, where: str) -> Manifest:
@@ -109,7 +126,7 @@ def parse(raw: bytes, *, content_type: str, where: str) -> Manifest:
     if declared and header in ACCEPTED and header != declared:
         raise top.error(f"it says {declared}, the registry says {header}")
     # CVE-2021-41190: one document must not be an image to one reader and an index to another.
-    is_index = media_type in (OCI_INDEX, DOCKER_LIST)
+    is_index = media_type in INDEXES
     if any(top.members.get(name) is not None for name in (("config", "layers") if is_index else ("manifests",))):
         raise top.error("it has members of an image and of an index")
     children = _list(top, "manifests")
@@ -122,6 +139,7 @@ def parse(raw: bytes, *, content_type: str, where: str) -> Manifest:
         layers=tuple(descriptor(layer) for layer in _list(top, "layers")),
         children=tuple(descriptor(child) for child in children),
         annotations=top.strings("annotations"),
+        subject=descriptor(top.object("subject")) if top.members.get("subject") is not None else None,
     )
 
 

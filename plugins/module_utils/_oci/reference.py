@@ -2,19 +2,24 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Image references by the grammar of the distribution project (C(reference/reference.go), v3).
+"""Where images are: in a registry, in an OCI layout, or in an archive of one.
 
-Docker Hub's short names are normalised here and nowhere else.
+Registry references follow the grammar of the distribution project (C(reference/reference.go), v3); Docker Hub's
+short names are normalised here and nowhere else. Layouts are written as skopeo writes them.
 """
 
 from __future__ import annotations
 
 import ipaddress
 import re
+import typing as t
 from dataclasses import dataclass, replace
 
 from .._errors import FormatError
 from .digest import is_digest
+
+if t.TYPE_CHECKING:
+    from .layout_reference import LayoutReference
 
 HUB = "docker.io"
 _HUB_ALIASES = (HUB, "index.docker.io", "registry-1.docker.io")
@@ -28,6 +33,8 @@ _REPOSITORY = re.compile(rf"{_COMPONENT}(?:/{_COMPONENT})*")
 _TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
 _HEX_ID = re.compile(r"[0-9a-f]{64}")
 _MAX_NAME = 255
+LAYOUT_PREFIX = "oci:"
+ARCHIVE_PREFIX = "oci-archive:"
 
 
 @dataclass(frozen=True)
@@ -72,6 +79,34 @@ class Reference:
         return f"{self.name}{tag}" + (f"@{self.digest}" if self.digest else "")
 
 
+Image = t.Union[Reference, "LayoutReference"]
+
+
+def parse_image(text: str) -> Image:
+    """Parse an image in a registry, as C(parse()) does, or C(oci:DIR[:TAG][@DIGEST]), C(oci-archive:FILE[:TAG]).
+
+    A path may begin with C(~); a colon in its last component must be followed by a tag. Raises FormatError
+    (malformed) that names the part.
+    """
+    for prefix in (LAYOUT_PREFIX, ARCHIVE_PREFIX):
+        if text.startswith(prefix):
+            # Loaded when one is named: Ansible compiles what is imported for every task.
+            from . import layout_reference
+
+            return layout_reference.parse(text, text[len(prefix):], is_archive=prefix == ARCHIVE_PREFIX)
+    return parse(text)
+
+
+def parse_image_name(text: str) -> Image:
+    """Parse C(HOST/REPO) or C(oci:DIR), which have neither tag nor digest. Raises FormatError (malformed)."""
+    if not text.startswith((LAYOUT_PREFIX, ARCHIVE_PREFIX)):
+        return parse_name(text)
+    image = parse_image(text)
+    if image.target:
+        raise malformed(text, "neither tag nor digest belongs here")
+    return image
+
+
 def parse(text: str) -> Reference:
     """Parse C([HOST[:PORT]/]REPOSITORY[:TAG][@DIGEST]); without tag and digest the tag is C(latest).
 
@@ -79,8 +114,8 @@ def parse(text: str) -> Reference:
     """
     rest, at, digest = text.partition("@")
     if at and not is_digest(digest):
-        raise _malformed(text, f"{digest[:150]!r} is not a digest (sha256: and 64 lower-case hexadecimal characters)")
-    name, tag = _split_tag(rest)
+        raise malformed(text, f"{digest[:150]!r} is not a digest (sha256: and 64 lower-case hexadecimal characters)")
+    name, tag = split_tag(rest)
     if tag is not None:
         require_tag(tag, whole=text)
     reference = parse_name(name, whole=text)
@@ -90,7 +125,7 @@ def parse(text: str) -> Reference:
 def require_tag(tag: str, *, whole: str | None = None) -> str:
     """Return C(tag) if it is one. Raises FormatError (malformed)."""
     if not _TAG.fullmatch(tag):
-        raise _malformed(
+        raise malformed(
             tag if whole is None else whole,
             f"{tag[:150]!r} is not a tag (at most 128 of letters, digits, '_', '.', '-')",
         )
@@ -104,16 +139,16 @@ def parse_name(name: str, *, whole: str | None = None) -> Reference:
     if not slash or not _looks_like_host(host):
         host, repository = HUB, name
     elif not _is_host(host):
-        raise _malformed(text, f"{host[:150]!r} is not a registry host")
+        raise malformed(text, f"{host[:150]!r} is not a registry host")
     if host in _HUB_ALIASES:
         host = HUB
         repository = repository if "/" in repository else f"library/{repository}"
     if not _REPOSITORY.fullmatch(repository) or len(repository) > _MAX_NAME:
-        raise _malformed(
+        raise malformed(
             text, f"{repository[:150]!r} is not a repository (lower-case letters, digits, separators; at most 255 long)"
         )
     if _HEX_ID.fullmatch(name):
-        raise _malformed(text, "64 hexadecimal characters are an image id, not a repository")
+        raise malformed(text, "64 hexadecimal characters are an image id, not a repository")
     return Reference(host, repository)
 
 
@@ -125,12 +160,8 @@ def same_name(one: str, other: str) -> bool:
         return False
 
 
-def same_reference(one: str, other: str) -> bool:
-    """Say whether two texts name the same repository, and the same tag or both none."""
-    return same_name(one, other) and _split_tag(one.partition("@")[0])[1] == _split_tag(other.partition("@")[0])[1]
-
-
-def _split_tag(rest: str) -> tuple[str, str | None]:
+def split_tag(rest: str) -> tuple[str, str | None]:
+    """Return a text without the tag at its end, and that tag, if there is one."""
     # A colon before the last slash belongs to the port.
     head, colon, tag = rest.rpartition(":")
     if not colon or "/" in tag or tag.endswith("]"):
@@ -154,8 +185,9 @@ def _is_host(host: str) -> bool:
         return False
 
 
-def _malformed(text: str, cause: str) -> FormatError:
+def malformed(text: str, cause: str) -> FormatError:
+    """Return the error for a text that names no image."""
     return FormatError(
         code="malformed", object=text[:300], attempt="read it as an image reference", cause=cause,
-        advice="Write HOST/REPOSITORY[:TAG][@DIGEST].",
+        advice="Write HOST/REPOSITORY[:TAG][@DIGEST], oci:DIR:TAG or oci-archive:FILE:TAG.",
     )

@@ -9,23 +9,26 @@ Source: OCI distribution specification 1.1, "Listing Referrers" and "Referrers T
 
 from __future__ import annotations
 
-import random
-import time
+import re
 import typing as t
+from contextlib import suppress
+from urllib.parse import urljoin
 
 from .._errors import RegistryError
-from . import lock
 from . import manifest as manifests
-from .digest import digest_of
+from . import shared_tag
+from .content import MAX_MANIFEST
+from .failure import error_code
 from .manifest import Descriptor, Manifest
 from .reference import Reference
-from .registry import MAX_MANIFEST, Registries, next_page, pull_scope, referrers_path
-from .transport import Request, error_code
+from .registry import Registries, pull_scope, referrers_path
+from .shared_tag import Written
+from .transport import Request, Response
 
 MAX_REFERRERS = 1000
 _MAX_PAGES = 100
+_LINK = re.compile(r'<(?P<target>[^>]*)>(?P<parameters>(?:\s*;[^,<]*)*)')
 _NO_API = (400, 404, 405, 406)
-_WRITE_ATTEMPTS = 8
 
 
 def fallback_tag(digest: str) -> str:
@@ -46,48 +49,51 @@ def find(registries: Registries, image: Reference, digest: str) -> tuple[Descrip
     listed = None
     if image.host not in registries.has_referrers_api:
         # One asks, the others wait for the answer.
-        with registries.referrers_probe:
+        with registries.referrers_probe(image.host):
             if image.host not in registries.has_referrers_api:
                 listed = _ask_api(registries, image, digest)
     if listed is None and registries.has_referrers_api.get(image.host):
         listed = _ask_api(registries, image, digest)
     if listed is not None:
         return listed
-    index = _fallback_index(registries, image, digest)
+    index = _fallback_index(registries.find_manifest(image.tagged(fallback_tag(digest))))
     return _bounded(index.children if index else (), image)
 
 
-def attach(registries: Registries, image: Reference, subject: Descriptor, raw: bytes) -> Descriptor:
+def attach(
+    registries: Registries, image: Reference, subject: Descriptor, raw: bytes
+) -> tuple[Descriptor, Written | None]:
     """Store the manifest C(raw), which names C(subject), so that it is listed; return its descriptor.
 
-    Raises RegistryError; write_lost when concurrent writers kept removing the entry from the fallback tag.
+    Where a fallback tag was changed, the change is returned, too: it wants C(shared_tag.settle()). Raises
+    RegistryError; write_lost when concurrent writers kept removing the entry from the fallback tag.
     """
-    stored = manifests.parse(raw, content_type=manifests.OCI_MANIFEST, where=image.name)
-    response = registries.put_manifest(image.at(stored.digest), raw)
-    entry = Descriptor(
-        manifests.OCI_MANIFEST, stored.digest, len(raw), stored.artifact_type, dict(stored.annotations)
-    )
-    if response.headers.get("oci-subject") == subject.digest:
+    stored = manifests.parse(raw, content_type="", where=image.name)
+    recorded = registries.put_manifest(image.at(stored.digest), raw, media_type=stored.media_type)
+    entry = stored.as_referrer()
+    if recorded == subject.digest:
         registries.has_referrers_api[image.host] = True
     elif not _api_exists(registries, image, subject.digest):
-        _update_fallback(registries, image, subject.digest, add=entry, remove=frozenset())
-    return entry
+        return entry, _update_fallback(registries, image, subject.digest, add=entry, remove=frozenset())
+    return entry, None
 
 
-def detach(registries: Registries, image: Reference, subject: str, digests: t.Collection[str]) -> None:
+def detach(registries: Registries, image: Reference, subject: str, digests: t.Collection[str]) -> Written | None:
     """Remove the manifests C(digests) from the referrers of C(subject), in either kind of registry.
 
     Raises RegistryError, also where a registry with the API does not allow deletion.
     """
     native = _api_exists(registries, image, subject)
+    written = None
     if not native:
-        _update_fallback(registries, image, subject, add=None, remove=frozenset(digests))
+        written = _update_fallback(registries, image, subject, add=None, remove=frozenset(digests))
     for digest in digests:
         if not registries.delete_manifest(image.at(digest)) and native:
             raise RegistryError(
                 code="registry_error", object=f"{image.name}@{digest}", attempt="remove the bundle",
                 cause="the registry does not allow deletion", advice="Allow it, or remove the bundle there.",
             )
+    return written
 
 
 def _ask_api(registries: Registries, image: Reference, digest: str) -> tuple[Descriptor, ...] | None:
@@ -117,55 +123,39 @@ def _ask_api(registries: Registries, image: Reference, digest: str) -> tuple[Des
 
 def _api_exists(registries: Registries, image: Reference, digest: str) -> bool:
     if image.host not in registries.has_referrers_api:
-        with registries.referrers_probe:
+        with registries.referrers_probe(image.host):
             if image.host not in registries.has_referrers_api:
                 _ask_api(registries, image, digest)
     return registries.has_referrers_api.get(image.host, False)
 
 
-def _fallback_index(registries: Registries, image: Reference, digest: str) -> Manifest | None:
-    """Return the index behind the fallback tag; None where the tag is missing or is something else.
+def _fallback_index(found: Manifest | None) -> Manifest | None:
+    """Return what the fallback tag names if it is an index.
 
     C(cosign copy) leaves a tag of this very name that points to the image itself.
     """
-    found = registries.find_manifest(image.tagged(fallback_tag(digest)))
     return found if found is not None and found.is_index else None
 
 
 def _update_fallback(
     registries: Registries, image: Reference, subject: str, *, add: Descriptor | None, remove: frozenset[str]
-) -> None:
-    """Change the list behind the fallback tag and read it back until the change is seen.
+) -> Written | None:
+    """Change the list behind the fallback tag, keeping what others wrote into it."""
 
-    The tag has no conditional write: another host may overwrite it between our read and our write.
-    """
-    tag = image.tagged(fallback_tag(subject))
-    with lock.writer(f"{image.name}@{subject}"):
-        for attempt in range(_WRITE_ATTEMPTS + 1):
-            index = _fallback_index(registries, image, subject)
-            entries = index.children if index else ()
-            listed = {entry.digest for entry in entries}
-            if (add is None or add.digest in listed) and not remove & listed:
-                return
-            if attempt == _WRITE_ATTEMPTS:
-                break
-            kept = [entry for entry in entries if entry.digest not in remove]
-            if add is not None and add.digest not in listed:
-                _bounded((*kept, add), image)
-                kept.append(add)
-            kept.sort(key=lambda entry: entry.digest)
-            registries.put_manifest(tag, manifests.encode_index(kept), media_type=manifests.OCI_INDEX)
-            if attempt:
-                time.sleep(random.uniform(0.0, 0.05 * 2**attempt))
-    raise write_lost(str(tag))
+    def plan(found: Manifest | None) -> shared_tag.Edit | None:
+        index = _fallback_index(found)
+        entries = index.children if index else ()
+        listed = {entry.digest for entry in entries}
+        if (add is None or add.digest in listed) and not remove & listed:
+            return None
+        kept = [entry for entry in entries if entry.digest not in remove]
+        if add is not None and add.digest not in listed:
+            kept.append(add)
+            _bounded(tuple(kept), image)
+        kept.sort(key=lambda entry: entry.digest)
+        return shared_tag.Edit(manifests.encode_index(kept), manifests.OCI_INDEX)
 
-
-def write_lost(where: str) -> RegistryError:
-    """Return the error for a change that concurrent writers kept undoing."""
-    return RegistryError(
-        code="write_lost", object=where, attempt="keep the change",
-        cause="other writers overwrote it each time", advice="Run again when they are done.",
-    )
+    return shared_tag.change(registries, image.tagged(fallback_tag(subject)), subject, plan)
 
 
 def _bounded(found: tuple[Descriptor, ...], image: Reference) -> tuple[Descriptor, ...]:
@@ -182,6 +172,12 @@ def _too_many(image: Reference) -> RegistryError:
     )
 
 
-def empty_config() -> Descriptor:
-    """Return the descriptor of the empty config blob as cosign writes it, before its artifactType."""
-    return Descriptor(manifests.OCI_EMPTY, digest_of(manifests.EMPTY_OBJECT), len(manifests.EMPTY_OBJECT))
+def next_page(response: Response, current: str) -> str | None:
+    """Return the location of the next page that a Link header names (RFC 8288), or None."""
+    for match in _LINK.finditer(response.headers.get("link", "")):
+        if re.search(r';\s*rel\s*=\s*"?next"?\s*(?:;|$)', match["parameters"], re.IGNORECASE):
+            # An address that cannot be joined is refused by whoever sends to it.
+            with suppress(ValueError):
+                return urljoin(current, str(match["target"]))
+            return str(match["target"])
+    return None

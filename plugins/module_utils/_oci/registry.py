@@ -7,27 +7,26 @@
 from __future__ import annotations
 
 import dataclasses
-import re
 import threading
-import time
+import typing as t
 from contextlib import suppress
-from urllib.parse import urlencode, urljoin
 
-from .._errors import FormatError, RegistryError
+from .._errors import HallmarkError, RegistryError
 from . import manifest as manifests
-from .digest import check, digest_of
+from .content import MAX_MANIFEST, checked, not_there, require_size
+from .digest import check
 from .manifest import Descriptor, Manifest
 from .reference import Reference
 from .transport import RegistrySettings, Request, Response, Transport
 
-MAX_MANIFEST = 4 * 1024 * 1024
-MAX_DESCENDANTS = 1000
-_UPLOAD_ATTEMPTS = 3
-_LINK = re.compile(r'<(?P<target>[^>]*)>(?P<parameters>(?:\s*;[^,<]*)*)')
+if t.TYPE_CHECKING:
+    from .shared_tag import Written
+
+Got = t.TypeVar("Got")
 
 
 class Registries:
-    """All registries of one run, by host; safe to use from many threads."""
+    """All registries of one run, by host; a C(Store), safe to use from many threads."""
 
     def __init__(self, settings: RegistrySettings) -> None:
         self.settings = settings
@@ -35,12 +34,17 @@ class Registries:
         self._transports: dict[str, Transport] = {}
         # One probe of the referrers API per registry and run; a registry is in here once it was asked.
         self.has_referrers_api: dict[str, bool] = {}
-        self.referrers_probe = threading.Lock()
+        self._probes: dict[str, threading.Lock] = {}
 
     @property
     def request_count(self) -> int:
         """How many HTTP requests were sent so far."""
         return sum(transport.request_count for transport in self._transports.values())
+
+    def referrers_probe(self, host: str) -> threading.Lock:
+        """Return the lock to hold while a registry is asked for its referrers API the first time."""
+        with self._lock:
+            return self._probes.setdefault(host, threading.Lock())
 
     def manifest(self, image: Reference) -> Manifest:
         """Fetch a manifest or index by its digest, else by its tag, and check its digest.
@@ -49,14 +53,14 @@ class Registries:
         """
         found = self.find_manifest(image)
         if found is None:
-            raise RegistryError(
-                code="not_found", object=str(image), attempt="fetch the manifest", cause="the registry has none",
-                advice="Check repository, tag and digest, and that this user may see them.",
-            )
+            raise not_there(image)
         return found
 
     def find_manifest(self, image: Reference) -> Manifest | None:
         """Fetch a manifest like C(manifest()), but return None where the registry answers 404."""
+        return self._anywhere(image, self._find_manifest, is_found=lambda found: found is not None)
+
+    def _find_manifest(self, image: Reference) -> Manifest | None:
         response = self.send(image, Request(
             "GET", _path(image, "manifests", image.target), _scope(image, "pull"), f"fetch the manifest of {image}",
             headers={"Accept": ", ".join(manifests.ACCEPTED)}, limit=MAX_MANIFEST, accepted=(200, 404),
@@ -71,79 +75,79 @@ class Registries:
         )
         return dataclasses.replace(found, digest=image.digest or found.digest)
 
-    def descendants(self, image: Reference, manifest: Manifest) -> tuple[Descriptor, ...]:
-        """Return the images below an index, those of nested indexes included, each once; none for an image.
-
-        Raises RegistryError (limit_exceeded) above 1000 of them, and whatever C(manifest()) raises.
-        """
-        found: dict[str, Descriptor] = {}
-        todo = list(manifest.images)
-        while todo:
-            child = todo.pop(0)
-            if child.digest in found:
-                continue
-            found[child.digest] = child
-            if len(found) > MAX_DESCENDANTS:
-                raise RegistryError(
-                    code="limit_exceeded", object=str(image), attempt="walk the index",
-                    cause=f"it has more than {MAX_DESCENDANTS} images",
-                    advice="Sign or verify its parts by themselves.",
-                )
-            if child.media_type in (manifests.OCI_INDEX, manifests.DOCKER_LIST):
-                todo.extend(self.manifest(image.at(child.digest)).images)
-        return tuple(found.values())
+    def has_manifest(self, image: Reference) -> bool:
+        """Say whether the registry has the manifest, without fetching it."""
+        response = self.send(image, Request(
+            "HEAD", _path(image, "manifests", image.target), _scope(image, "pull"), f"look for the manifest {image}",
+            headers={"Accept": ", ".join(manifests.ACCEPTED)}, accepted=(200, 404),
+        ))
+        return response.status == 200
 
     def blob(self, image: Reference, descriptor: Descriptor, *, limit: int) -> bytes:
         """Fetch a blob of at most C(limit) bytes and check its size and digest against its descriptor.
 
         Raises RegistryError (limit_exceeded, not_found and the rest) and FormatError (digest_mismatch).
         """
+        require_size(image, descriptor, limit=limit)
+        return self._anywhere(image, lambda place: self._blob(place, descriptor))
+
+    def _blob(self, image: Reference, descriptor: Descriptor) -> bytes:
         where = f"{image.name}@{descriptor.digest}"
-        if descriptor.size > limit:
-            raise RegistryError(
-                code="limit_exceeded", object=where, attempt="fetch the blob",
-                cause=f"its size is {descriptor.size} bytes, more than {limit}",
-                advice="Nothing legitimate is that large; look at it.",
-            )
         response = self.send(image, Request(
             "GET", _path(image, "blobs", descriptor.digest), _scope(image, "pull"), f"fetch the blob {where}",
             limit=descriptor.size,
         ))
-        check(response.body, descriptor.digest, where=where)
-        if len(response.body) != descriptor.size:
-            raise FormatError(
-                code="digest_mismatch", object=where, attempt="use the blob",
-                cause=f"it has {len(response.body)} bytes, its descriptor says {descriptor.size}",
-                advice="Whoever wrote the manifest made a mistake, or worse; it does not count.",
-            )
-        return response.body
+        return checked(response.body, descriptor, where=where)
 
-    def put_blob(self, image: Reference, data: bytes) -> str:
-        """Store a blob unless it is there, and return its digest. Raises RegistryError."""
-        digest = digest_of(data)
+    def stream_blob(self, image: Reference, descriptor: Descriptor, *, offset: int = 0) -> t.Iterator[bytes]:
+        """Yield a blob from C(offset) on in chunks of at most 64 KiB. Its digest is for the caller to check.
+
+        Raises RegistryError, transient when the connection broke: ask again from where it broke.
+        """
+        return self._anywhere(image, lambda place: self._stream_blob(place, descriptor, offset))
+
+    def _stream_blob(self, image: Reference, descriptor: Descriptor, offset: int) -> t.Iterator[bytes]:
+        response = self.send(image, Request(
+            "GET", _path(image, "blobs", descriptor.digest), _scope(image, "pull"),
+            f"fetch the blob {image.name}@{descriptor.digest}",
+            headers={"Range": f"bytes={offset}-"} if offset else {},
+            limit=descriptor.size, accepted=(200, 206) if offset else (200,), streamed=True,
+        ))
+        if not offset or response.status == 206:
+            return response.chunks
+        # It knows no ranges and began anew.
+        return _without(response.chunks, offset)
+
+    def has_blob(self, image: Reference, descriptor: Descriptor) -> bool:
+        """Say whether the registry has the blob in this repository."""
+        return self.has_digest(image, descriptor.digest)
+
+    def has_digest(self, image: Reference, digest: str) -> bool:
+        """Say whether the registry has a blob of this digest in this repository."""
         exists = self.send(image, Request(
             "HEAD", _path(image, "blobs", digest), _scope(image, "pull,push"), f"look for a blob in {image.name}",
             accepted=(200, 404),
         ))
-        if exists.status == 200:
-            return digest
-        until = time.monotonic() + self.settings.timeout
-        for attempt in range(_UPLOAD_ATTEMPTS):
-            try:
-                self._upload(image, digest, data)
-                return digest
-            except RegistryError as exc:
-                # An upload that broke off cannot be continued: a new one starts over.
-                if not exc.is_transient or attempt == _UPLOAD_ATTEMPTS - 1 or time.monotonic() >= until:
-                    raise
-        raise AssertionError("unreachable: the last attempt returns or raises")
+        return exists.status == 200
 
-    def put_manifest(self, image: Reference, raw: bytes, *, media_type: str = manifests.OCI_MANIFEST) -> Response:
-        """Store a manifest at the digest or tag of C(image). Raises RegistryError."""
-        return self.send(image, Request(
+    def put_blob(self, image: Reference, data: bytes) -> str:
+        """Store a blob unless it is there, and return its digest: see C(upload.put())."""
+        from . import upload
+
+        return upload.put(self, image, data)
+
+    def put_manifest(
+        self, image: Reference, raw: bytes, *, media_type: str = manifests.OCI_MANIFEST, until: float | None = None
+    ) -> str | None:
+        """Store a manifest at the digest or tag of C(image), not later than C(until) (monotonic seconds).
+
+        Returns the subject that the registry says it recorded (header OCI-Subject). Raises RegistryError.
+        """
+        response = self.send(image, Request(
             "PUT", _path(image, "manifests", image.target), _scope(image, "pull,push"), f"store the manifest {image}",
             headers={"Content-Type": media_type}, body=raw, accepted=(200, 201, 202),
-        ))
+        ), until=until)
+        return response.headers.get("oci-subject")
 
     def delete_manifest(self, image: Reference) -> bool:
         """Delete the manifest at a digest; return False where the registry does not allow deletion.
@@ -156,31 +160,54 @@ class Registries:
         ))
         return response.status not in (400, 405)
 
-    def send(self, image: Reference, request: Request) -> Response:
+    def referrers(self, image: Reference, digest: str) -> tuple[Descriptor, ...]:
+        """Return the descriptors of all manifests whose subject is C(digest): see C(referrers.find())."""
+        from . import referrers
+
+        return self._anywhere(image, lambda place: referrers.find(self, place, digest), is_found=bool)
+
+    def attach(self, image: Reference, subject: Descriptor, raw: bytes) -> tuple[Descriptor, Written | None]:
+        """Store a manifest that names C(subject) so that it is listed: see C(referrers.attach())."""
+        from . import referrers
+
+        return referrers.attach(self, image, subject, raw)
+
+    def detach(self, image: Reference, subject: str, digests: t.Collection[str]) -> Written | None:
+        """Remove manifests from the referrers of C(subject): see C(referrers.detach())."""
+        from . import referrers
+
+        return referrers.detach(self, image, subject, digests)
+
+    def exclusive(self, image: Reference, digest: str) -> t.ContextManager[None]:
+        """Keep other processes of this user on this host out of the signatures of C(digest)."""
+        from . import lock
+
+        return lock.writer(f"{image.name}@{digest}")
+
+    def settle_seconds(self, image: Reference) -> float:
+        """Return the window within which hosts that share this registry read and write."""
+        return self.settings.settle_seconds
+
+    def send(self, image: Reference, request: Request, *, until: float | None = None) -> Response:
         """Send a request to the registry of C(image)."""
         with self._lock:
             if image.host not in self._transports:
                 self._transports[image.host] = Transport(image.host, image.api_host, self.settings)
             transport = self._transports[image.host]
-        return transport.send(request)
+        return transport.send(request, until=until)
 
-    def _upload(self, image: Reference, digest: str, data: bytes) -> None:
-        what = f"upload a blob to {image.name}"
-        scope = _scope(image, "pull,push")
-        begun = self.send(image, Request(
-            "POST", _path(image, "blobs", "uploads") + "/", scope, what, body=b"", accepted=(202,)
-        ))
-        location = begun.headers.get("location", "")
-        if not location:
-            raise RegistryError(
-                code="registry_error", object=image.name, attempt="upload a blob",
-                cause="the registry did not say where to", advice="Check the registry and what stands before it.",
-            )
-        joiner = "&" if "?" in location else "?"
-        self.send(image, Request(
-            "PUT", f"{location}{joiner}{urlencode({'digest': digest})}", scope, what,
-            headers={"Content-Type": "application/octet-stream"}, body=data, accepted=(200, 201, 202), retried=False,
-        ))
+    def _anywhere(
+        self, image: Reference, read: t.Callable[[Reference], Got], *,
+        is_found: t.Callable[[Got], bool] = lambda _got: True,
+    ) -> Got:
+        """Read from the mirrors of a registry in their order, and from itself where they fail or have nothing."""
+        host = self.settings.hosts.get(image.host)
+        for mirror in host.mirrors if host and self.settings.uses_mirrors else ():
+            with suppress(HallmarkError):
+                got = read(_mirrored(image, mirror))
+                if is_found(got):
+                    return got
+        return read(image)
 
     @staticmethod
     def _refuse_html(image: Reference, response: Response) -> None:
@@ -197,20 +224,19 @@ def referrers_path(image: Reference, digest: str) -> str:
     return _path(image, "referrers", digest)
 
 
-def next_page(response: Response, current: str) -> str | None:
-    """Return the location of the next page that a Link header names (RFC 8288), or None."""
-    for match in _LINK.finditer(response.headers.get("link", "")):
-        if re.search(r';\s*rel\s*=\s*"?next"?\s*(?:;|$)', match["parameters"], re.IGNORECASE):
-            # An address that cannot be joined is refused by whoever sends to it.
-            with suppress(ValueError):
-                return urljoin(current, str(match["target"]))
-            return str(match["target"])
-    return None
-
-
 def pull_scope(image: Reference) -> str:
     """Return the token scope for reading the repository of C(image)."""
     return _scope(image, "pull")
+
+
+def push_scope(image: Reference) -> str:
+    """Return the token scope for writing to the repository of C(image)."""
+    return _scope(image, "pull,push")
+
+
+def uploads_path(image: Reference) -> str:
+    """Return the path at which uploads begin."""
+    return _path(image, "blobs", "uploads") + "/"
 
 
 def _scope(image: Reference, actions: str) -> str:
@@ -219,3 +245,15 @@ def _scope(image: Reference, actions: str) -> str:
 
 def _path(image: Reference, kind: str, last: str) -> str:
     return f"/v2/{image.repository}/{kind}/{last}"
+
+
+def _mirrored(image: Reference, mirror: str) -> Reference:
+    host, slash, prefix = mirror.rstrip("/").partition("/")
+    return dataclasses.replace(image, host=host, repository=f"{prefix}{slash}{image.repository}")
+
+
+def _without(chunks: t.Iterator[bytes], count: int) -> t.Iterator[bytes]:
+    for chunk in chunks:
+        if count < len(chunk):
+            yield chunk[count:]
+        count = max(0, count - len(chunk))

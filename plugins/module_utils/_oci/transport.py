@@ -10,7 +10,7 @@ service only, every body has a byte limit, and nothing takes longer than C(timeo
 
 from __future__ import annotations
 
-import email.utils
+import os
 import random
 import re
 import ssl
@@ -18,12 +18,13 @@ import threading
 import time
 import typing as t
 from dataclasses import dataclass, field
+from urllib.parse import unquote
 
 from .._errors import RegistryError
 from .._libraries import optional
 from . import location
 from .credentials import AuthFile, Credentials
-from .deadline import pool_manager, until
+from .deadline import Bound, pool_manager
 
 with optional():
     import urllib3
@@ -32,6 +33,7 @@ with optional():
 if t.TYPE_CHECKING:
     # Loaded when a registry asks for a login: Ansible compiles what is imported for every task.
     from . import authorization
+    from .proxy import Proxy
 
 _RETRIED_STATUS = (429, 500, 502, 503, 504)
 _REDIRECTS = (301, 302, 303, 307, 308)
@@ -52,16 +54,25 @@ class HostSettings:
     ca_path: str | None = None
     validate_certs: bool = True
     plain_http: bool | None = None
+    client_cert: str | None = None
+    client_key: str | None = None
+    mirrors: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class RegistrySettings:
-    """All settings of one run: C(hosts) by HOST[:PORT], C(timeout) in seconds for a request with its retries."""
+    """All settings of one run: C(hosts) by HOST[:PORT], C(timeout) in seconds for a request with its retries.
+
+    C(settle_seconds) bounds the time from reading to writing what others write, too; see C(shared_tag). Mirrors are
+    read from only with C(uses_mirrors): what is to be written must be read where it is written.
+    """
 
     auth_file: AuthFile
     hosts: t.Mapping[str, HostSettings] = field(default_factory=dict)
     timeout: float = 30.0
     workers: int = 16
+    settle_seconds: float = 0.0
+    uses_mirrors: bool = False
 
     def credentials_for(self, host: str) -> Credentials | None:
         """Return who we are to a registry host: as given for it, else as the auth file says, else None."""
@@ -72,28 +83,42 @@ class RegistrySettings:
 
 
 @dataclass(frozen=True)
+class Content:
+    """A request body too large for memory: C(size) bytes that C(chunks) yields, once."""
+
+    size: int
+    chunks: t.Iterable[bytes] = field(repr=False)
+
+
+@dataclass(frozen=True)
 class Request:
-    """One request to a registry: C(location) is a path, or an absolute URL that the registry gave."""
+    """One request to a registry: C(location) is a path, or an absolute URL that the registry gave.
+
+    C(scope) is what a token is asked for: one or more, by spaces. With C(streamed), an accepted answer's body is
+    not read but left for C(Response.chunks()).
+    """
 
     method: str
     location: str
     scope: str
     attempt: str
     headers: t.Mapping[str, str] = field(default_factory=dict, repr=False)
-    body: bytes | None = field(default=None, repr=False)
+    body: bytes | Content | None = field(default=None, repr=False)
     limit: int = _ERROR_LIMIT
     accepted: tuple[int, ...] = (200,)
     retried: bool = True
+    streamed: bool = False
 
 
 @dataclass(frozen=True)
 class Response:
-    """An answer whose body was read whole, within its limit."""
+    """An answer whose body was read whole, within its limit; that of a streamed request has C(chunks) instead."""
 
     status: int
     headers: t.Mapping[str, str]
     body: bytes = field(repr=False)
     url: str
+    chunks: t.Iterator[bytes] = field(default_factory=lambda: iter(()), repr=False, compare=False)
 
 
 class _Transient(Exception):
@@ -119,19 +144,23 @@ class Transport:
         self._own = settings.hosts.get(host, HostSettings())
         self._base = f"{'http' if self._is_plain(api_host) else 'https'}://{api_host}"
         self._credentials = settings.credentials_for(host)
-        self._pool = self._make_pool()
+        self._pools: dict[tuple[bool, Proxy | None], urllib3.PoolManager] = {}
+        self._pools_lock = threading.Lock()
         self._lock = threading.Lock()
+        # Reads the files of this host's settings now, so that wrong ones fail at once.
+        self._pool_for(f"{self._base}/")
         self._introduced = False
         self._challenge: authorization.Challenge | None = None
         self._tokens: dict[str, authorization.Token] = {}
         self._scope_locks: dict[str, threading.Lock] = {}
 
-    def send(self, request: Request) -> Response:
-        """Send C(request) and return an answer whose status is in C(request.accepted).
+    def send(self, request: Request, *, until: float | None = None) -> Response:
+        """Send C(request) and return an answer whose status is in C(request.accepted), before C(until) if given.
 
         Raises RegistryError: not_found (404), unauthorized (401, 403), limit_exceeded, registry_error.
         """
         deadline = time.monotonic() + self._settings.timeout
+        deadline = deadline if until is None else min(deadline, until)
         for attempt in range(_ATTEMPTS):
             try:
                 response = self._send_authorised(request, deadline)
@@ -167,6 +196,9 @@ class Transport:
             token = self._tokens.get(request.scope)
             if token is not None and f"Bearer {token.value}" == used:
                 del self._tokens[request.scope]
+        if isinstance(request.body, Content):
+            # What it yielded is gone; whoever sent it asks how much arrived and goes on.
+            raise _Transient(self._unexpected(request, response))
         return self._send_once(request, deadline, self._authorization(request, deadline))
 
     def _learn(self, response: Response) -> None:
@@ -184,7 +216,7 @@ class Transport:
         if challenge is None:
             return None
         if challenge.scheme == "basic":
-            if self._credentials is None:
+            if self._credentials is None or self._credentials.identity_token:
                 raise self._refused()
             return self._credentials.basic()
         with self._lock:
@@ -199,12 +231,20 @@ class Transport:
     def _fetch_token(self, challenge: authorization.Challenge, scope: str, deadline: float) -> authorization.Token:
         from . import authorization
 
-        headers = {"Authorization": self._credentials.basic()} if self._credentials else {}
-        ask = Request("GET", challenge.token_url(scope), scope, "log in to the registry", headers)
+        who = self._credentials
+        if who is not None and who.identity_token:
+            ask = Request(
+                "POST", challenge.realm, scope, "log in to the registry",
+                {"Content-Type": "application/x-www-form-urlencoded"},
+                challenge.refresh_form(scope, who.identity_token),
+            )
+        else:
+            headers = {"Authorization": who.basic()} if who else {}
+            ask = Request("GET", challenge.token_url(scope), scope, "log in to the registry", headers)
         self._check_target(ask.location, ask)
-        response = self._exchange(ask, ask.location, dict(headers), deadline)
+        response = self._exchange(ask, ask.location, dict(ask.headers), deadline)
         if response.status in _RETRIED_STATUS:
-            raise _Transient(self._unexpected(ask, response), _retry_after(response.headers))
+            raise _Transient(self._unexpected(ask, response), self._wait_for(response))
         if response.status in (400, 401, 403):
             raise self._refused()
         if response.status != 200:
@@ -244,12 +284,18 @@ class Transport:
         remaining = deadline - time.monotonic()
         if remaining <= 0:
             raise self._error(request, f"no answer within {self._settings.timeout:g} seconds")
+        body: t.Any = request.body
+        bound = Bound(deadline)
+        if isinstance(body, Content):
+            headers["Content-Length"] = str(body.size)
+            # It may take long, as long as it goes on.
+            body = bound.extended(body.chunks, self._settings.timeout)
         with _COUNT_LOCK:
             self.request_count += 1
         try:
-            with until(deadline):
-                answer = self._pool.request(
-                    request.method, url, body=request.body, headers=headers, redirect=False, retries=False,
+            with bound:
+                answer = self._pool_for(url).request(
+                    request.method, url, body=body, headers=headers, redirect=False, retries=False,
                     preload_content=False, decode_content=False,
                     timeout=urllib3.Timeout(connect=remaining, read=remaining),
                 )
@@ -257,7 +303,7 @@ class Transport:
         except (SSLError, NameResolutionError) as exc:
             raise self._error(request, _plain_text(exc)) from exc
         except (HTTPError, TimeoutError) as exc:
-            if time.monotonic() >= deadline:
+            if time.monotonic() >= bound.deadline:
                 raise self._error(request, f"no whole answer within {self._settings.timeout:g} seconds") from exc
             raise _Transient(self._error(request, _plain_text(exc))) from exc
 
@@ -271,6 +317,8 @@ class Transport:
                 raise self._too_large(request, limit)
             if answer.headers.get("Content-Encoding", "identity").lower() not in ("", "identity"):
                 raise self._error(request, "it sent a compressed body that was not asked for")
+            if wanted and request.streamed:
+                return Response(answer.status, _lower(answer), b"", url, self._stream(request, answer))
             while len(body) <= limit and (chunk := answer.read(_CHUNK)):
                 body += chunk
             if wanted and len(body) > limit:
@@ -282,44 +330,58 @@ class Transport:
             # The rest of an error page is not worth reading.
             answer.close()
         answer.release_conn()
-        headers = {name.lower(): answer.headers[name] for name in answer.headers}
-        return Response(answer.status, headers, bytes(body[:limit]), url)
+        return Response(answer.status, _lower(answer), bytes(body[:limit]), url)
+
+    def _stream(self, request: Request, answer: urllib3.BaseHTTPResponse) -> t.Iterator[bytes]:
+        """Yield the body; each chunk has C(timeout) to come, so that a server that stalls or trickles is given up."""
+        whole = False
+        try:
+            while True:
+                with Bound(time.monotonic() + self._settings.timeout):
+                    chunk = answer.read(_CHUNK)
+                if not chunk:
+                    whole = True
+                    return
+                yield chunk
+        except (HTTPError, TimeoutError) as exc:
+            error = self._error(request, _plain_text(exc))
+            error.is_transient = True
+            raise error from exc
+        finally:
+            if whole:
+                answer.release_conn()
+            else:
+                answer.close()
 
     def _judge(self, request: Request, response: Response) -> Response:
         if response.status in request.accepted:
             return response
         if response.status in _RETRIED_STATUS:
-            raise _Transient(self._unexpected(request, response), _retry_after(response.headers))
+            raise _Transient(self._unexpected(request, response), self._wait_for(response))
         if response.status in (401, 403):
             raise self._refused(request)
         raise self._unexpected(request, response)
 
     def _unexpected(self, request: Request, response: Response) -> RegistryError:
-        code = error_code(response)
-        detail = f"it answered {response.status}" + (f" {code}" if code else "")
-        if response.status == 404:
-            return RegistryError(
-                code="not_found", object=self.host, attempt=request.attempt, cause=detail,
-                advice="Check repository, tag and digest, and that this user may see them.",
-            )
-        if b"HTTP request to an HTTPS server" in response.body:
-            detail += ": it speaks HTTPS; set plain_http: false for this host"
-        if response.status == 429:
-            wait = _retry_after(response.headers)
-            detail += f" (too many requests; it asks to wait {wait:g} seconds)" if wait else " (too many requests)"
-        return self._error(request, detail)
+        from . import failure
+
+        return failure.unexpected(self.host, request.attempt, response)
 
     def _refused(self, request: Request | None = None) -> RegistryError:
         from . import authorization
 
-        refusal = authorization.no_credentials(
-            self._credentials, names_helpers=self._settings.auth_file.names_helpers, where=self.host
-        )
+        refusal = authorization.no_credentials(self._credentials, where=self.host)
         if request is None:
             return refusal
         return RegistryError(
             code="unauthorized", object=self.host, attempt=request.attempt, cause=refusal.cause, advice=refusal.advice
         )
+
+    @staticmethod
+    def _wait_for(response: Response) -> float:
+        from . import failure
+
+        return failure.retry_after(response.headers)
 
     def _too_large(self, request: Request, limit: int) -> RegistryError:
         return RegistryError(
@@ -338,57 +400,61 @@ class Transport:
             return self._own.plain_http
         return self._own.ca_path is None and location.is_loopback(location.origin(f"http://{api_host}")[1])
 
-    def _make_pool(self) -> urllib3.PoolManager:
-        try:
-            context = ssl.create_default_context(cafile=self._own.ca_path)
-        except OSError as exc:
-            raise RegistryError(
-                code="not_found", object=str(self._own.ca_path), attempt=f"read the CA for {self.host}",
-                cause=exc.strerror or type(exc).__name__, advice="Give registries[].ca_path as a PEM file.",
-            ) from exc
-        options: dict[str, t.Any] = {}
+    def _pool_for(self, url: str) -> urllib3.PoolManager:
+        """Return the connections for a URL: own CA and client certificate are for the registry itself only."""
+        is_own = location.origin(url) == location.origin(self._base)
+        key = (is_own, self._proxy_for(url))
+        with self._pools_lock:
+            if key not in self._pools:
+                self._pools[key] = self._make_pool(*key)
+            return self._pools[key]
+
+    @staticmethod
+    def _proxy_for(url: str) -> Proxy | None:
+        if not any(name.lower().endswith("_proxy") for name in os.environ):
+            return None
+        from . import proxy
+
+        return proxy.proxy_for(url)
+
+    def _make_pool(self, is_own: bool, proxy: Proxy | None) -> urllib3.PoolManager:
+        options: dict[str, t.Any] = {"ssl_context": self._make_context(is_own)}
         if not self._own.validate_certs:
+            options.update({"cert_reqs": "CERT_NONE", "assert_hostname": False})
+        if proxy is not None and proxy.login:
+            options["proxy_headers"] = urllib3.make_headers(proxy_basic_auth=unquote(proxy.login))
+        return pool_manager(
+            proxy.url if proxy else None, num_pools=8, maxsize=self._settings.workers, block=False, **options
+        )
+
+    def _make_context(self, is_own: bool) -> ssl.SSLContext:
+        own = self._own
+        try:
+            context = ssl.create_default_context(cafile=own.ca_path if is_own else None)
+            if own.ca_path and not is_own:
+                context.load_verify_locations(own.ca_path)
+            if own.client_cert and is_own:
+                # Without a password OpenSSL would ask for one on the terminal.
+                context.load_cert_chain(own.client_cert, own.client_key, password=lambda: "")
+        except OSError as exc:
+            # ssl.SSLError is an OSError: a file that is not PEM, a key that belongs to another certificate.
+            files = ", ".join(name for name in (own.ca_path, own.client_cert, own.client_key) if name)
+            raise RegistryError(
+                code="malformed" if isinstance(exc, ssl.SSLError) else "not_found", object=files,
+                attempt=f"read the TLS files for {self.host}", cause=exc.strerror or type(exc).__name__,
+                advice="Give registries[].ca_path, client_cert and client_key as PEM files without passphrase.",
+            ) from exc
+        if not own.validate_certs:
             context.check_hostname = False
             context.verify_mode = ssl.CERT_NONE
-            options = {"cert_reqs": "CERT_NONE", "assert_hostname": False}
-        return pool_manager(
-            num_pools=8, maxsize=self._settings.workers, block=False, ssl_context=context, **options
-        )
+        return context
 
 
 _COUNT_LOCK = threading.Lock()
 
 
-def error_code(response: Response) -> str:
-    """Return the registry's own error code (distribution specification, "Error Codes"), or nothing.
-
-    Only the code is taken: messages of foreign servers are not repeated.
-    """
-    if b"<html" in response.body[:1024].lower():
-        return "with an HTML page"
-    head = response.body[:_ERROR_LIMIT]
-    for code in _KNOWN_CODES:
-        if f'"{code}"'.encode("ascii") in head:
-            return code
-    return ""
-
-
-_KNOWN_CODES = (
-    "BLOB_UNKNOWN", "BLOB_UPLOAD_INVALID", "BLOB_UPLOAD_UNKNOWN", "DIGEST_INVALID", "MANIFEST_BLOB_UNKNOWN",
-    "MANIFEST_INVALID", "MANIFEST_UNKNOWN", "MANIFEST_UNVERIFIED", "NAME_INVALID", "NAME_UNKNOWN", "SIZE_INVALID",
-    "TAG_INVALID", "UNAUTHORIZED", "DENIED", "UNSUPPORTED", "TOOMANYREQUESTS",
-)
-
-
-def _retry_after(headers: t.Mapping[str, str]) -> float:
-    """Return the seconds a Retry-After header asks for (RFC 9110 section 10.2.3), 0 when there is none."""
-    value = headers.get("retry-after", "").strip()
-    if _is_number(value):
-        return float(value[:6])
-    try:
-        return max(0.0, email.utils.parsedate_to_datetime(value).timestamp() - time.time())
-    except (ValueError, TypeError, OverflowError):
-        return 0.0
+def _lower(answer: urllib3.BaseHTTPResponse) -> dict[str, str]:
+    return {name.lower(): answer.headers[name] for name in answer.headers}
 
 
 def _is_number(text: str) -> bool:

@@ -16,10 +16,12 @@ from dataclasses import dataclass, field
 from .. import _base64
 from .._errors import FormatError, HallmarkError, RegistryError
 from .._oci.manifest import Descriptor, Manifest
-from .._oci.reference import Reference
-from .._oci.registry import Registries
+from .._oci.reference import Image
 from . import payload
 from .signature import Format
+
+if t.TYPE_CHECKING:
+    from .._oci.store import Store
 
 SIGNATURE_ANNOTATION = "dev.cosignproject.cosign/signature"
 # The old format names no key. This hint lets a signature be removed by key id; it proves nothing.
@@ -58,33 +60,33 @@ def signature_tag(digest: str) -> str:
     return f"{digest.replace(':', '-')}.sig"
 
 
-def find(registries: Registries, image: Reference, digest: str, format: Format) -> t.Iterator[Found]:
+def find(store: Store[Image], image: Image, digest: str, format: Format) -> t.Iterator[Found]:
     """Yield the signatures of C(digest) in one format, one at a time, so that a reader can stop early.
 
     A candidate that cannot be read is yielded as its error, which names it: it spoils nothing but itself.
     Raises RegistryError and FormatError where the list of candidates cannot be had.
     """
     if format == "sig":
-        return _find_sig(registries, image, digest)
+        return _find_sig(store, image, digest)
     # Code for bundles is loaded when one is looked for: Ansible compiles what is imported for every task.
     from .referred import find_bundles
 
-    return find_bundles(registries, image, digest)
+    return find_bundles(store, image, digest)
 
 
-def _find_sig(registries: Registries, image: Reference, digest: str) -> t.Iterator[Found]:
+def _find_sig(store: Store[Image], image: Image, digest: str) -> t.Iterator[Found]:
     if not has_signature_tag(digest):
         return
-    manifest = registries.find_manifest(image.tagged(signature_tag(digest)))
+    manifest = store.find_manifest(image.tagged(signature_tag(digest)))
     for layer in within_budget(layers_of(manifest, image), image):
         try:
-            yield _read_layer(registries, image, layer)
+            yield _read_layer(store, image, layer)
         except HallmarkError as exc:
             exc.signature = layer.digest
             yield exc
 
 
-def within_budget(entries: t.Iterable[Descriptor], image: Reference) -> t.Iterator[Descriptor]:
+def within_budget(entries: t.Iterable[Descriptor], image: Image) -> t.Iterator[Descriptor]:
     """Pass on descriptors until what they point to is more than anybody should have to read for one image."""
     spent = 0
     for entry in entries:
@@ -97,7 +99,7 @@ def within_budget(entries: t.Iterable[Descriptor], image: Reference) -> t.Iterat
         yield entry
 
 
-def layers_of(manifest: Manifest | None, image: Reference) -> tuple[Descriptor, ...]:
+def layers_of(manifest: Manifest | None, image: Image) -> tuple[Descriptor, ...]:
     """Return the layers of a C(.sig) manifest. Raises RegistryError (limit_exceeded) above 1000, as cosign."""
     layers = manifest.layers if manifest else ()
     if len(layers) > MAX_LAYERS:
@@ -105,7 +107,7 @@ def layers_of(manifest: Manifest | None, image: Reference) -> tuple[Descriptor, 
     return layers
 
 
-def too_many_layers(image: Reference, count: int) -> RegistryError:
+def too_many_layers(image: Image, count: int) -> RegistryError:
     """Return the error for more signatures than any reader looks at."""
     return RegistryError(
         code="limit_exceeded", object=str(image), attempt="read or write the signatures",
@@ -114,14 +116,14 @@ def too_many_layers(image: Reference, count: int) -> RegistryError:
     )
 
 
-def _read_layer(registries: Registries, image: Reference, layer: Descriptor) -> Candidate:
+def _read_layer(store: Store[Image], image: Image, layer: Descriptor) -> Candidate:
     try:
         signature = _base64.decode(signature_text(layer))
     except ValueError as exc:
         raise _malformed(image, layer.digest, str(exc)) from exc
     if not signature:
         raise _malformed(image, layer.digest, "it holds no signature")
-    content = registries.blob(image, layer, limit=payload.MAX_SIZE)
+    content = store.blob(image, layer, limit=payload.MAX_SIZE)
     hint = layer.annotations.get(KEY_ID_ANNOTATION)
     return Candidate("sig", layer.digest, content, content, signature, hint)
 
@@ -132,7 +134,7 @@ def signature_text(layer: Descriptor) -> str:
     return layer.annotations.get(SIGNATURE_ANNOTATION, "").replace("\r", "").replace("\n", "")
 
 
-def _malformed(image: Reference, digest: str, cause: str) -> FormatError:
+def _malformed(image: Image, digest: str, cause: str) -> FormatError:
     return FormatError(
         code="malformed", object=f"{image.name}@{digest}", attempt="read the signature", cause=cause,
         advice="Find out what wrote it; it does not count.", signature=digest,

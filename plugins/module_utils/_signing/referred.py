@@ -9,24 +9,25 @@ from __future__ import annotations
 import typing as t
 
 from .._errors import HallmarkError
-from .._oci import referrers
-from .._oci.manifest import Descriptor
-from .._oci.reference import Reference
-from .._oci.registry import Registries
+from .._oci.manifest import Descriptor, Manifest
+from .._oci.reference import Image
 from . import bundle, statement
 from .candidate import Candidate, Found, within_budget
 
+if t.TYPE_CHECKING:
+    from .._oci.store import Store
 
-def find_bundles(registries: Registries, image: Reference, digest: str) -> t.Iterator[Found]:
+
+def find_bundles(store: Store[Image], image: Image, digest: str) -> t.Iterator[Found]:
     """Yield the bundles of C(digest), as C(candidate.find()) does."""
     # Types and annotations in the list are often wrong: they only decide what is looked at first.
     listed = sorted(
-        referrers.find(registries, image, digest),
+        store.referrers(image, digest),
         key=lambda entry: entry.annotations.get(bundle.PREDICATE_ANNOTATION) != statement.PREDICATE_TYPE,
     )
     for entry in within_budget({entry.digest: entry for entry in listed}.values(), image):
         try:
-            candidate = _read_referrer(registries, image, entry)
+            candidate = _read_referrer(store, image, entry)
         except HallmarkError as exc:
             exc.signature = entry.digest
             yield exc
@@ -35,14 +36,19 @@ def find_bundles(registries: Registries, image: Reference, digest: str) -> t.Ite
             yield candidate
 
 
-def _read_referrer(registries: Registries, image: Reference, entry: Descriptor) -> Candidate | None:
+def _read_referrer(store: Store[Image], image: Image, entry: Descriptor) -> Candidate | None:
     """Return the bundle of a referrer; None when the referrer is something else, such as an SBOM."""
-    manifest = registries.manifest(image.at(entry.digest))
-    if len(manifest.layers) != 1 or not manifest.layers[0].media_type.startswith(bundle.ANY_MEDIA_TYPE):
+    manifest = store.manifest(image.at(entry.digest))
+    if not is_bundle(manifest):
         return None
-    data = registries.blob(image, manifest.layers[0], limit=bundle.MAX_SIZE)
+    data = store.blob(image, manifest.layers[0], limit=bundle.MAX_SIZE)
     found = bundle.decode(data, where=f"{image.name}@{entry.digest}")
     return Candidate(
         "bundle", entry.digest, found.envelope.signed_bytes, found.envelope.payload, found.envelope.signature,
         found.hinted_key_id, found.has_certificate,
     )
+
+
+def is_bundle(manifest: Manifest) -> bool:
+    """Say whether a referrer holds a bundle: what its one layer is decides, not what any list says it is."""
+    return len(manifest.layers) == 1 and manifest.layers[0].media_type.startswith(bundle.ANY_MEDIA_TYPE)

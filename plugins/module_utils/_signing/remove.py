@@ -11,14 +11,15 @@ from dataclasses import dataclass
 
 from .._errors import HallmarkError, Reason
 from .._keys.pem import PublicKey
-from .._oci import lock, referrers
-from .._oci.reference import Reference
-from .._oci.registry import Registries
+from .._oci.reference import Image
 from . import attachment, statement
 from . import candidate as candidates
 from .candidate import Candidate
 from .sign import Outcome, Work, invalid, key_id_of
 from .signature import FORMATS, Format, Signature
+
+if t.TYPE_CHECKING:
+    from .._oci.store import Store
 
 
 @dataclass(frozen=True)
@@ -38,16 +39,16 @@ class Removal:
             raise invalid("key_ids", "there must be one or more, or all, and a format")
 
 
-def remove_signatures(registries: Registries, image: str, removal: Removal) -> Outcome:
+def remove_signatures(store: Store[Image], image: str, removal: Removal) -> Outcome:
     """Make signatures absent from one image; those of other keys are never touched.
 
     Never raises for an image that fails: the outcome carries the reason. C(signatures) lists what was removed.
     """
-    work = Work(registries, image)
+    work = Work(store, image)
     try:
         resolved, subjects = work.subjects(removal.recursive)
         for subject in subjects:
-            with lock.writer(f"{resolved.name}@{subject.digest}"):
+            with store.exclusive(resolved, subject.digest):
                 if "sig" in removal.formats:
                     _remove_sig(work, resolved, subject.digest, removal)
                 if "bundle" in removal.formats:
@@ -57,28 +58,28 @@ def remove_signatures(registries: Registries, image: str, removal: Removal) -> O
     return work.outcome()
 
 
-def _remove_sig(work: Work, image: Reference, digest: str, removal: Removal) -> None:
+def _remove_sig(work: Work, image: Image, digest: str, removal: Removal) -> None:
     if removal.everything:
         _remove_all_sig(work, image, digest, removal)
         return
     present = work.read(image, digest, "sig").candidates
     gone = [one for one in present if key_id_of(one, removal.known_keys) in removal.key_ids]
     if gone and not removal.dry_run:
-        attachment.remove_sig(
-            work.registries, image, digest, lambda layer: any(attachment.is_layer_of(layer, one) for one in gone)
-        )
+        work.wrote(attachment.remove_sig(
+            work.store, image, digest, lambda layer: any(attachment.is_layer_of(layer, one) for one in gone)
+        ))
     _note_removed(work, digest, gone, removal)
     _warn_of_unknown(work, image, digest, "sig", [one for one in present if one not in gone], removal)
 
 
-def _remove_all_sig(work: Work, image: Reference, digest: str, removal: Removal) -> None:
+def _remove_all_sig(work: Work, image: Image, digest: str, removal: Removal) -> None:
     """Remove every layer, also such as cannot be read, and more than a reader would look at."""
     if not candidates.has_signature_tag(digest):
         return
-    manifest = work.registries.find_manifest(image.tagged(candidates.signature_tag(digest)))
+    manifest = work.store.find_manifest(image.tagged(candidates.signature_tag(digest)))
     layers = manifest.layers if manifest else ()
     if layers and not removal.dry_run:
-        attachment.remove_sig(work.registries, image, digest, lambda _layer: True)
+        work.wrote(attachment.remove_sig(work.store, image, digest, lambda _layer: True))
     work.changed = work.changed or bool(layers)
     work.signatures += [
         Signature("sig", layer.digest, digest, layer.annotations.get(candidates.KEY_ID_ANNOTATION, ""), "", {})
@@ -86,7 +87,7 @@ def _remove_all_sig(work: Work, image: Reference, digest: str, removal: Removal)
     ]
 
 
-def _remove_bundles(work: Work, image: Reference, digest: str, removal: Removal) -> None:
+def _remove_bundles(work: Work, image: Image, digest: str, removal: Removal) -> None:
     present = work.read(image, digest, "bundle")
     signatures = [one for one in present.candidates if statement.is_image_signature(one.content)]
     gone = [
@@ -95,11 +96,11 @@ def _remove_bundles(work: Work, image: Reference, digest: str, removal: Removal)
     ]
     for one in gone:
         if not removal.dry_run:
-            referrers.detach(work.registries, image, digest, [one.digest])
+            work.wrote(work.store.detach(image, digest, [one.digest]))
         _note_removed(work, digest, [one], removal)
     for unreadable in present.unreadable if removal.everything else ():
         if not removal.dry_run:
-            referrers.detach(work.registries, image, digest, [unreadable])
+            work.wrote(work.store.detach(image, digest, [unreadable]))
         work.changed = True
     _warn_of_unknown(work, image, digest, "bundle", [one for one in signatures if one not in gone], removal)
 
@@ -112,7 +113,7 @@ def _note_removed(work: Work, digest: str, gone: t.Sequence[Candidate], removal:
 
 
 def _warn_of_unknown(
-    work: Work, image: Reference, digest: str, format: Format, kept: t.Sequence[Candidate], removal: Removal
+    work: Work, image: Image, digest: str, format: Format, kept: t.Sequence[Candidate], removal: Removal
 ) -> None:
     unknown = sum(1 for one in kept if key_id_of(one, removal.known_keys) is None)
     if unknown:

@@ -8,21 +8,25 @@ from __future__ import annotations
 
 import datetime
 import typing as t
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from .._errors import HallmarkError, Reason, RegistryError, VerificationError
 from .._keys import algorithms
 from .._keys.pem import PublicKey
 from .._keys.signers.protocol import Signer
-from .._oci import lock
 from .._oci import reference as references
+from .._oci import shared_tag
+from .._oci.content import descendants
 from .._oci.manifest import Descriptor
-from .._oci.reference import Reference
-from .._oci.registry import Registries
-from . import attachment, bundle, dsse, payload, statement
+from .._oci.reference import Image
+from .._oci.shared_tag import Written
+from . import attachment, bundle, dsse, payload, referring, statement
 from . import candidate as candidates
 from .candidate import Candidate
 from .signature import FORMATS, Format, Signature
+
+if t.TYPE_CHECKING:
+    from .._oci.store import Store
 
 
 @dataclass(frozen=True)
@@ -58,6 +62,8 @@ class Outcome:
     signatures: tuple[Signature, ...] = ()
     reasons: tuple[Reason, ...] = ()
     warnings: tuple[Reason, ...] = ()
+    # What must be read once more before it is believed in: see C(settle()).
+    written: tuple[Written, ...] = field(default=(), repr=False)
 
     @property
     def failed(self) -> bool:
@@ -86,12 +92,13 @@ class Present:
 class Work:
     """One image under way: what was done so far survives an error in the middle."""
 
-    def __init__(self, registries: Registries, image: str) -> None:
-        self.registries = registries
+    def __init__(self, store: Store[Image], image: str) -> None:
+        self.store = store
         self.image = image
-        self.resolved: Reference | None = None
+        self.resolved: Image | None = None
         self.signatures: list[Signature] = []
         self.warnings: list[Reason] = []
+        self.written: list[Written] = []
         self.changed = False
 
     def outcome(self, error: HallmarkError | None = None) -> Outcome:
@@ -104,22 +111,23 @@ class Work:
             signatures=tuple(self.signatures),
             reasons=(error.as_reason(),) if error else (),
             warnings=tuple(self.warnings),
+            written=tuple(self.written),
         )
 
-    def subjects(self, recursive: bool) -> tuple[Reference, list[Descriptor]]:
+    def subjects(self, recursive: bool) -> tuple[Image, list[Descriptor]]:
         """Resolve the image once; return it at its digest, and the manifests that are meant."""
-        asked = references.parse(self.image)
-        manifest = self.registries.manifest(asked)
+        asked = references.parse_image(self.image)
+        manifest = self.store.manifest(asked)
         self.resolved = asked.at(manifest.digest)
-        below = self.registries.descendants(asked, manifest) if recursive else ()
+        below = descendants(self.store, asked, manifest) if recursive else ()
         return self.resolved, [manifest.descriptor(), *below]
 
-    def read(self, image: Reference, digest: str, format: Format) -> Present:
+    def read(self, image: Image, digest: str, format: Format) -> Present:
         """Return the signatures that are there.
 
         Raises RegistryError where the registry, not the signature, is to blame: signing on could double one.
         """
-        found = list(candidates.find(self.registries, image, digest, format))
+        found = list(candidates.find(self.store, image, digest, format))
         for one in found:
             if isinstance(one, RegistryError) and one.code in ("registry_error", "unauthorized"):
                 raise one
@@ -128,23 +136,28 @@ class Work:
             [one.signature or "" for one in found if isinstance(one, HallmarkError)],
         )
 
+    def wrote(self, written: Written | None) -> None:
+        """Take down a change that wants to be settled."""
+        if written is not None:
+            self.written.append(written)
+
     def note(self, signatures: t.Sequence[Signature]) -> None:
         """Take down what is there now; called after a write succeeded, never before."""
         self.changed = self.changed or any(signature.created for signature in signatures)
         self.signatures.extend(signatures)
 
 
-def sign_image(registries: Registries, image: str, wish: Wish) -> Outcome:
+def sign_image(store: Store[Image], image: str, wish: Wish) -> Outcome:
     """Make the wished signatures present on one image, and on the children of an index if asked.
 
     Never raises for an image that fails: the outcome carries the reason, and what was done before it.
     """
-    work = Work(registries, image)
+    work = Work(store, image)
     try:
         resolved, subjects = work.subjects(wish.recursive)
         for subject in subjects:
             # From reading to writing: the same digest may be in the list twice, or signed by another process.
-            with lock.writer(f"{resolved.name}@{subject.digest}"):
+            with store.exclusive(resolved, subject.digest):
                 present = {format: work.read(resolved, subject.digest, format) for format in FORMATS}
                 if "sig" in wish.formats:
                     _sign_sig(work, resolved, subject, wish, present["sig"].candidates)
@@ -156,8 +169,20 @@ def sign_image(registries: Registries, image: str, wish: Wish) -> Outcome:
     return work.outcome()
 
 
+def settle(store: Store[Image], outcome: Outcome) -> Outcome:
+    """See after a while that what was written is still there, and put back what a writer on another host took away.
+
+    Images that were worked on together share the waiting. Never raises: what cannot be confirmed is a reason.
+    """
+    try:
+        shared_tag.settle(store, outcome.written)
+    except HallmarkError as exc:
+        return replace(outcome, reasons=(*outcome.reasons, exc.as_reason()))
+    return outcome
+
+
 def _sign_sig(
-    work: Work, image: Reference, subject: Descriptor, wish: Wish, present: t.Sequence[Candidate]
+    work: Work, image: Image, subject: Descriptor, wish: Wish, present: t.Sequence[Candidate]
 ) -> None:
     name = wish.docker_reference or image.signed_name
     claim = payload.Payload(name, subject.digest, wish.annotations)
@@ -171,12 +196,12 @@ def _sign_sig(
         digest = existing.digest if existing else layers[-1].descriptor.digest
         notes.append(_signature(signer, "sig", digest, subject, wish, created=existing is None))
     if layers and not wish.dry_run:
-        attachment.add_sig(work.registries, image, subject.digest, layers)
+        work.wrote(attachment.add_sig(work.store, image, subject.digest, layers))
     work.note(notes)
 
 
 def _sign_bundle(
-    work: Work, image: Reference, subject: Descriptor, wish: Wish, present: t.Sequence[Candidate]
+    work: Work, image: Image, subject: Descriptor, wish: Wish, present: t.Sequence[Candidate]
 ) -> None:
     content = statement.encode(subject.digest, wish.annotations)
     for signer in wish.signers:
@@ -188,7 +213,8 @@ def _sign_bundle(
         if existing is None and not wish.dry_run:
             envelope = dsse.Envelope(content, signer.sign(dsse.pae(content)))
             data = bundle.encode(envelope, key_id=signer.public.key_id)
-            digest = attachment.add_bundle(work.registries, image, subject, data, created=_now())
+            digest, written = referring.add_bundle(work.store, image, subject, data, created=_now())
+            work.wrote(written)
         work.note([_signature(signer, "bundle", digest, subject, wish, created=existing is None)])
 
 
@@ -213,10 +239,16 @@ def _claims(candidate: Candidate, wanted: payload.Payload) -> bool:
         found = payload.decode(candidate.content, where=candidate.digest)
     except HallmarkError:
         return False
-    same_name = found.docker_reference == wanted.docker_reference or references.same_reference(
+    same_name = found.docker_reference == wanted.docker_reference or _same_reference(
         found.docker_reference, wanted.docker_reference
     )
     return same_name and (found.digest, dict(found.annotations)) == (wanted.digest, dict(wanted.annotations))
+
+
+def _same_reference(one: str, other: str) -> bool:
+    """Say whether two texts name the same repository, and the same tag or both none."""
+    tags = [references.split_tag(text.partition("@")[0])[1] for text in (one, other)]
+    return references.same_name(one, other) and tags[0] == tags[1]
 
 
 def _states(candidate: Candidate, digest: str, annotations: t.Mapping[str, str]) -> bool:
@@ -228,7 +260,7 @@ def _states(candidate: Candidate, digest: str, annotations: t.Mapping[str, str])
 
 
 def _warn_of_hidden(
-    work: Work, image: Reference, digest: str, wish: Wish, present: t.Mapping[Format, Present]
+    work: Work, image: Image, digest: str, wish: Wish, present: t.Mapping[Format, Present]
 ) -> None:
     """Warn when signatures in the old format are hidden from cosign 3 by a bundle.
 

@@ -15,8 +15,8 @@ from dataclasses import dataclass, replace
 from .._errors import HallmarkError, Reason, ReasonCode, VerificationError
 from .._keys import algorithms
 from .._oci import reference as references
-from .._oci.reference import Reference
-from .._oci.registry import Registries
+from .._oci.content import descendants
+from .._oci.reference import Image
 from . import candidate as candidates
 from . import payload
 from .authority import Authority, Demand
@@ -24,6 +24,7 @@ from .candidate import Candidate
 from .signature import Signature
 
 if t.TYPE_CHECKING:
+    from .._oci.store import Store
     from . import statement
 
 
@@ -51,29 +52,29 @@ class Verification:
         }
 
 
-def verify_image(registries: Registries, image: str, demand: Demand) -> Verification:
+def verify_image(store: Store[Image], image: str, demand: Demand) -> Verification:
     """Verify one image reference: resolve it once, then judge the digest, and its children if asked.
 
     Never raises for an image that fails: the verdict carries the reasons.
     """
-    resolved: Reference | None = None
+    resolved: Image | None = None
     try:
-        asked = references.parse(image)
+        asked = references.parse_image(image)
         if asked.digest and not demand.recursive:
             resolved, subjects = asked.at(asked.digest), [asked.digest]
         else:
-            manifest = registries.manifest(asked)
+            manifest = store.manifest(asked)
             resolved = asked.at(manifest.digest)
-            children = registries.descendants(asked, manifest) if demand.recursive else ()
+            children = descendants(store, asked, manifest) if demand.recursive else ()
             subjects = [manifest.digest, *(child.digest for child in children)]
-        verdicts = [_verify_digest(registries, resolved, subject, demand) for subject in dict.fromkeys(subjects)]
+        verdicts = [_verify_digest(store, resolved, subject, demand) for subject in dict.fromkeys(subjects)]
     except HallmarkError as exc:
         name = str(resolved) if resolved else None
         return Verification(image, name, resolved.digest if resolved else None, False, reasons=(exc.as_reason(),))
     return _combine(image, resolved, verdicts)
 
 
-def _combine(image: str, resolved: Reference, verdicts: t.Sequence[Verification]) -> Verification:
+def _combine(image: str, resolved: Image, verdicts: t.Sequence[Verification]) -> Verification:
     """Join the verdicts on an index and its children: all must hold. The authorities are those of every part."""
     common = set(verdicts[0].authorities).intersection(*(verdict.authorities for verdict in verdicts))
     return Verification(
@@ -88,7 +89,7 @@ def _combine(image: str, resolved: Reference, verdicts: t.Sequence[Verification]
     )
 
 
-def _verify_digest(registries: Registries, image: Reference, digest: str, demand: Demand) -> Verification:
+def _verify_digest(store: Store[Image], image: Image, digest: str, demand: Demand) -> Verification:
     """Look at the signatures of one digest, format by format, until enough authorities are found."""
     accepted: dict[str, Signature] = {}
     # Of an index and its children all authorities are looked for: only those of every part signed the whole.
@@ -97,7 +98,7 @@ def _verify_digest(registries: Registries, image: Reference, digest: str, demand
     warnings: list[Reason] = []
     for format in demand.formats:
         try:
-            for found in candidates.find(registries, image, digest, format):
+            for found in candidates.find(store, image, digest, format):
                 if isinstance(found, HallmarkError):
                     reasons.append(found.as_reason())
                     continue
@@ -114,7 +115,10 @@ def _verify_digest(registries: Registries, image: Reference, digest: str, demand
             break
     verified = len(accepted) >= demand.threshold
     if not verified:
-        reasons += _shortfall(registries, image, digest, demand, found=len(accepted), reasons=reasons)
+        # Loaded where something is missing: Ansible compiles what is imported for every task.
+        from .shortfall import shortfall
+
+        reasons += shortfall(store, image, digest, demand, found=len(accepted), reasons=reasons)
     return Verification(
         image=str(image), reference=str(image.at(digest)), digest=digest, verified=verified,
         signatures=tuple(accepted.values()), authorities=tuple(accepted),
@@ -123,7 +127,7 @@ def _verify_digest(registries: Registries, image: Reference, digest: str, demand
 
 
 def _judge(
-    candidate: Candidate, *, image: Reference, digest: str, demand: Demand, warnings: list[Reason]
+    candidate: Candidate, *, image: Image, digest: str, demand: Demand, warnings: list[Reason]
 ) -> Signature:
     """Apply the checks to one candidate, in order: signature, denial, parsing, type, digest, annotations, name.
 
@@ -185,10 +189,13 @@ def _require_annotations(found: t.Mapping[str, str], wanted: t.Mapping[str, str]
 
 
 def _check_docker_reference(
-    claim: payload.Payload, image: Reference, demand: Demand, candidate: Candidate, warnings: list[Reason]
+    claim: payload.Payload, image: Image, demand: Demand, candidate: Candidate, warnings: list[Reason]
 ) -> None:
     """Compare the name inside a payload with the image's; bundles carry no name."""
     if demand.docker_reference_check == "ignore" or references.same_name(claim.docker_reference, image.name):
+        return
+    if not image.signed_name and demand.docker_reference_check == "warn":
+        # A layout has no name that a signature could be for.
         return
     cause = f"it was made for the name {claim.docker_reference[:200]!r}"
     if demand.docker_reference_check == "repository":
@@ -197,37 +204,6 @@ def _check_docker_reference(
         "reference_mismatch", f"{image.name}: a signature counts although {cause}. podman and CRI-O refuse it.",
         image.name, candidate.digest,
     ))
-
-
-def _shortfall(
-    registries: Registries, image: Reference, digest: str, demand: Demand, *, found: int, reasons: t.Sequence[Reason]
-) -> list[Reason]:
-    """Say why the demand as a whole was not met, beside the reasons of the single candidates."""
-    where = f"{image.name}@{digest}"
-    added: list[VerificationError] = []
-    if not found and not reasons:
-        # Only now is it worth a request to tell an unsigned image from one that is not there.
-        if registries.find_manifest(image.at(digest)) is None:
-            return [_unmet("not_found", where, "the registry has no such image", "Check the reference.").as_reason()]
-        wanted = " or ".join(demand.formats)
-        added.append(_unmet(
-            "no_signatures", where, f"no signature of format {wanted} was found", "Sign it, or do not use it."
-        ))
-    for authority in demand.denied_authorities if not demand.is_satisfiable else ():
-        added.append(_unmet(
-            "key_denied", where, f"the key {authority.public.key_id} of authority {authority.name} is denied",
-            "Sign it with a key that is not, and trust that one.",
-        ))
-    if found or demand.threshold > 1 or (added and not demand.is_satisfiable):
-        added.append(_unmet(
-            "threshold_not_met", where, f"{found} of {demand.threshold} authorities signed it",
-            "Have the others sign it, too.",
-        ))
-    return [error.as_reason() for error in added]
-
-
-def _unmet(code: ReasonCode, where: str, cause: str, advice: str) -> VerificationError:
-    return VerificationError(code=code, object=where, attempt="verify the image", cause=cause, advice=advice)
 
 
 def _refused(code: ReasonCode, where: str, cause: str) -> VerificationError:

@@ -52,7 +52,7 @@ def put(registry: FakeRegistry, tag: str, *keys: t.Any, **wish: t.Any) -> str:
     image = f"{registry.host}/team/app:{tag}"
     if keys:
         signers = tuple(FileSigner(pem.PrivateKey(key, public(key), "pem", False)) for key in keys)
-        registries = Registries(RegistrySettings(AuthFile("none", {}, False)))
+        registries = Registries(RegistrySettings(AuthFile("none", {})))
         assert not sign.sign_image(registries, image, sign.Wish(signers, **wish)).failed
     return image
 
@@ -160,7 +160,7 @@ def test_children_are_verified_if_asked(run: Run, registry: FakeRegistry, trust:
     registry.put_index("team/app", "2", ["linux/amd64", "linux/arm64"])
     image = f"{registry.host}/team/app:2"
     signer = FileSigner(pem.PrivateKey(p256, public(p256), "pem", False))
-    registries = Registries(RegistrySettings(AuthFile("none", {}, False)))
+    registries = Registries(RegistrySettings(AuthFile("none", {})))
     sign.sign_image(registries, image, sign.Wish((signer,), recursive=False))
     assert run(image, trust=trust).result["verified"]
     assert not run(image, trust=trust, recursive=True, on_failure="report").result["verified"]

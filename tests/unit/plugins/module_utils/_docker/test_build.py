@@ -52,7 +52,7 @@ class Bench:
     def registries(self) -> Registries:
         """A new run."""
         hosts = {self.registry.host: HostSettings(**self.host)} if self.host else {}
-        return Registries(RegistrySettings(AuthFile("none", {}, False), hosts, timeout=2.0))
+        return Registries(RegistrySettings(AuthFile("none", {}), hosts, timeout=2.0))
 
     def recipe(self, **more: t.Any) -> Recipe:
         """What is built."""

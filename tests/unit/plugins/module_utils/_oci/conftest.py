@@ -67,7 +67,7 @@ def connect() -> t.Callable[..., Registries]:
         **host: t.Any,
     ) -> Registries:
         hosts = {fake.host: HostSettings(**host) for fake in fakes} if host else {}
-        return Registries(RegistrySettings(auth_file or AuthFile("none", {}, False), hosts, timeout, workers))
+        return Registries(RegistrySettings(auth_file or AuthFile("none", {}), hosts, timeout, workers))
 
     return make
 

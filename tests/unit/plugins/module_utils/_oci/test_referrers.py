@@ -593,7 +593,7 @@ from ansible_collections.hallmark.signing.plugins.module_utils._oci.reference im
 from ansible_collections.hallmark.signing.plugins.module_utils._oci.registry import Registries
 from ansible_collections.hallmark.signing.plugins.module_utils._oci.transport import RegistrySettings
 host, digest, size, name = sys.argv[1:]
-client = Registries(RegistrySettings(AuthFile("none", {}, False)))
+client = Registries(RegistrySettings(AuthFile("none", {})))
 for number in range(5):
     raw = manifest.encode_image(
         config=referrers.empty_config(), layers=[], annotations={"note": name + str(number)},

@@ -41,7 +41,7 @@ def to(
 ) -> Transport:
     name = fake if isinstance(fake, str) else fake.host
     settings = RegistrySettings(
-        auth_file or AuthFile("none", {}, False), {name: HostSettings(**host)} if host else {}, timeout
+        auth_file or AuthFile("none", {}), {name: HostSettings(**host)} if host else {}, timeout
     )
     return Transport(name, api_host or name, settings)
 

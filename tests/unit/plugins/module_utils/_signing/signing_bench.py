@@ -166,7 +166,7 @@ class Bench:
 
     def registries(self, timeout: float = 30.0) -> Registries:
         """A new run."""
-        return Registries(RegistrySettings(AuthFile("none", {}, False), timeout=timeout))
+        return Registries(RegistrySettings(AuthFile("none", {}), timeout=timeout))
 
     def verify(self, *keys: Key, image: str = "", **demanded: t.Any) -> verify.Verification:
         """Verify the image by its digest, with these keys as authorities, in a new run."""

@@ -118,15 +118,15 @@ def test_the_config_lists_every_layer(fallback: Bench) -> None:
 
 def test_writes_a_referrer_as_cosign_3() -> None:
     subject = Descriptor(OCI_MANIFEST, digest_of(b"image"), 395, "ignored", {"ignored": "too"})
-    raw = attachment.bundle_manifest(subject, b"bundle", created="2026-11-21T01:56:00Z")
+    raw = referring.bundle_manifest(subject, b"bundle", created="2026-11-21T01:56:00Z")
     assert raw.decode() == COSIGN_REFERRER % (6, digest_of(b"bundle"), digest_of(b"image"))
 
 
 def test_attaches_a_bundle(bench: Bench) -> None:
     subject = bench.registries().manifest(bench.reference).descriptor()
-    digest = attachment.add_bundle(bench.registries(), bench.reference, subject, b"bundle", created="now")
+    digest = referring.add_bundle(bench.registries(), bench.reference, subject, b"bundle", created="now")
     assert bench.referrers() == [digest]
-    assert bench.manifests[digest].raw == attachment.bundle_manifest(subject, b"bundle", created="now")
+    assert bench.manifests[digest].raw == referring.bundle_manifest(subject, b"bundle", created="now")
     assert bench.registry.blobs[REPOSITORY][digest_of(b"bundle")] == b"bundle"
     assert bench.registry.blobs[REPOSITORY][digest_of(b"{}")] == b"{}"
     assert (bench.fallback_tag in bench.manifests) is not bench.registry.referrers

@@ -1,0 +1,139 @@
+# Copyright (c) the hallmark.signing authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Moving blobs from one place to another: mounted where a registry can, else streamed, checked and resumed.
+
+No blob is held in memory, whatever its size; what breaks on either side goes on from where it broke.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import typing as t
+
+from .._errors import FormatError, RegistryError
+from . import upload
+from .images import Images
+from .layout_reference import LayoutReference
+from .manifest import Descriptor
+from .reference import Image, Reference
+from .registry import Registries
+from .transport import Content
+
+# Up to here one request with the whole blob is better than an upload that could be resumed.
+SMALL = 1024 * 1024
+_BREAKS = 5
+
+
+def copy_blob(source: Images, image: Image, target: Images, destination: Image, blob: Descriptor) -> None:
+    """Bring a blob of C(image) to C(destination), unless it is there. Its digest and size are checked.
+
+    Raises RegistryError, FormatError (digest_mismatch); then nothing is at the destination under this digest.
+    """
+    if isinstance(destination, Reference) and isinstance(image, Reference) and image.host == destination.host:
+        if image.repository == destination.repository:
+            return
+        location = upload.mount(target.registries, destination, blob.digest, image)
+        if location is None:
+            return
+        upload.cancel(target.registries, destination, location)
+    if target.has_blob(destination, blob):
+        return
+    if blob.size <= SMALL:
+        target.put_blob(destination, source.blob(image, blob, limit=SMALL))
+    elif isinstance(destination, LayoutReference):
+        _receive(source, image, target, destination, blob)
+    else:
+        _upload(Reading(source, image, blob), target.registries, destination, blob)
+
+
+class Reading:
+    """A blob that is read in small chunks, again from where it broke when the source breaks."""
+
+    def __init__(self, source: Images, image: Image, blob: Descriptor) -> None:
+        self._source = source
+        self._image = image
+        self._blob = blob
+        self._hash = hashlib.new(blob.digest.partition(":")[0])
+        self._hashed = 0
+
+    def chunks(self, offset: int) -> t.Iterator[bytes]:
+        """Yield the blob from C(offset) on. Raises FormatError (digest_mismatch): its length is wrong."""
+        position, breaks = offset, 0
+        while position < self._blob.size:
+            before = position
+            try:
+                for chunk in self._source.stream_blob(self._image, self._blob, offset=position):
+                    self._take(chunk, position)
+                    position += len(chunk)
+                    if position > self._blob.size:
+                        raise self._wrong(f"it is longer than {self._blob.size} bytes")
+                    yield chunk
+                if position < self._blob.size:
+                    raise self._wrong(f"it ends after {position} of {self._blob.size} bytes")
+            except RegistryError as exc:
+                breaks = breaks + 1 if position == before else 0
+                if not exc.is_transient or breaks == _BREAKS:
+                    raise
+
+    def finish(self) -> None:
+        """Check the digest of what was read. Raises FormatError (digest_mismatch)."""
+        found = f"{self._hash.name}:{self._hash.hexdigest()}"
+        if self._hashed == self._blob.size and found != self._blob.digest:
+            raise self._wrong(f"it has digest {found}")
+
+    def _take(self, chunk: bytes, position: int) -> None:
+        # A part that is read twice, for a destination that broke, counts once.
+        fresh = chunk[max(0, self._hashed - position):]
+        self._hash.update(fresh)
+        self._hashed += len(fresh)
+
+    def _wrong(self, cause: str) -> FormatError:
+        return FormatError(
+            code="digest_mismatch", object=f"{self._image.name}@{self._blob.digest}", attempt="copy the blob",
+            cause=cause, advice="The source serves wrong content; do not use it.",
+        )
+
+
+def _receive(source: Images, image: Image, target: Images, destination: LayoutReference, blob: Descriptor) -> None:
+    from .layout import Layouts
+
+    layouts = t.cast(Layouts, target.store_of(destination))
+    layouts.receive_blob(destination, blob, Reading(source, image, blob).chunks)
+
+
+def _upload(reading: Reading, registries: Registries, destination: Reference, blob: Descriptor) -> None:
+    location = upload.begin(registries, destination)
+    try:
+        location = _send(reading, registries, destination, blob, location)
+        reading.finish()
+        upload.finish(registries, destination, location, blob.digest)
+    except (FormatError, RegistryError):
+        upload.cancel(registries, destination, location)
+        raise
+
+
+def _send(
+    reading: Reading, registries: Registries, destination: Reference, blob: Descriptor, location: str
+) -> str:
+    """Send a blob to an upload, going on where it broke; return the upload's last location."""
+    offset = furthest = breaks = 0
+    while True:
+        content = Content(blob.size - offset, reading.chunks(offset))
+        try:
+            return upload.send(registries, destination, location, content, offset=offset, total=blob.size)
+        except RegistryError as exc:
+            if not exc.is_transient:
+                raise
+            try:
+                location, offset = upload.offset_of(registries, destination, location)
+            except RegistryError:
+                # The registry has forgotten it, or never knew how to tell.
+                location, offset = upload.begin(registries, destination), 0
+            breaks = breaks + 1 if offset <= furthest else 0
+            furthest = max(furthest, offset)
+            if breaks == _BREAKS:
+                raise
+            if offset == blob.size:
+                return location
