@@ -10,7 +10,8 @@ module: image_build
 short_description: Build a container image and push it, if its inputs changed
 version_added: "1.0.0"
 description:
-  - Builds an image with a container engine and pushes it, and returns the digest of this very push.
+  - Builds an image and pushes it, and returns the digest of this very push. A container engine does it, or the collection
+    itself, without engine or privileges, as far as nothing must be run to build.
   - Computes a hash over everything that goes into the image, keeps it as a label, and skips the build when the image
     behind every tag already has it.
   - Each base is resolved to a digest once; that digest is hashed and built on.
@@ -33,7 +34,7 @@ attributes:
     details: A build is skipped while its inputs are unchanged; what a RUN instruction fetches is not among them.
 options:
   name:
-    description: Name of the image, C(HOST/REPO), without tag and digest.
+    description: Name of the image, C(HOST/REPO) or, with O(builder=assemble), C(oci:DIR), without tag and digest.
     type: str
     required: true
   tags:
@@ -60,13 +61,15 @@ options:
     description: Platform to build for, such as C(linux/arm64).
     type: str
   push:
-    description: Whether the image is pushed. Without it, RV(image) and RV(digest) are null.
+    description:
+      - Whether the image is pushed. Without it, RV(image) and RV(digest) are null.
+      - With O(builder=assemble) there is no other place for an image than a registry or a layout.
     type: bool
     default: true
   pull:
     description:
       - Whether bases are resolved in their registries, even if the engine has an image of that name.
-      - A base that exists only in the engine is used as it is, by its image id, with a warning.
+      - A base that exists only in the engine is used as it is, by its image id, with a warning. Only for O(builder=engine).
     type: bool
     default: true
   builder:
@@ -75,6 +78,12 @@ options:
     default: engine
     choices:
       engine: A Docker engine or another with its API.
+      assemble:
+        - The collection itself. The same input gives the same digest on every machine.
+        - All but C(RUN) and what needs it, such as C(ONBUILD) and C(COPY --from), on C(scratch) or on a base from a registry or
+          OCI layout (C(FROM oci:DIR:TAG)). What cannot be done is refused by name and line, all of it at once.
+        - Times are those of C(SOURCE_DATE_EPOCH) in O(build_args) or the environment, else 1970. Layers are not compressed, because
+          compressors differ between machines.
   docker_host:
     description: Address of the engine. Without it, E(DOCKER_HOST), or C(unix:///var/run/docker.sock).
     type: str
@@ -92,6 +101,15 @@ EXAMPLES = r"""
       BASE: registry.example.org/base/nginx:1.27
   register: build
 
+- name: Assemble static files into an image, without an engine
+  hallmark.signing.image_build:
+    name: registry.example.org/pages
+    tags: ["2026-11"]
+    context: /srv/pages
+    builder: assemble
+    build_args:
+      SOURCE_DATE_EPOCH: "1795000000"
+
 - name: Sign what was pushed, by its digest
   hallmark.signing.image_signature:
     images: ["{{ build.image }}"]
@@ -101,7 +119,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 image:
-  description: The pushed image as C(HOST/REPO@DIGEST); null if it was not pushed, or not built in check mode.
+  description: The pushed image as C(HOST/REPO@DIGEST), or C(oci:DIR@DIGEST); null if it was not pushed, or not built in check mode.
   returned: always
   type: str
   sample: registry.example.org/app@sha256:3dc87e
@@ -141,8 +159,9 @@ from ansible.module_utils.basic import AnsibleModule
 from ..module_utils._ansible import deps, registries, results
 from ..module_utils._docker import build
 from ..module_utils._docker.engine import Engine
-from ..module_utils._errors import HallmarkError
+from ..module_utils._errors import BuildError, HallmarkError
 from ..module_utils._oci import reference as references
+from ..module_utils._oci.reference import Image
 
 
 def main() -> None:
@@ -158,7 +177,7 @@ def main() -> None:
             "platform": {"type": "str"},
             "push": {"type": "bool", "default": True},
             "pull": {"type": "bool", "default": True},
-            "builder": {"type": "str", "default": "engine", "choices": ["engine"]},
+            "builder": {"type": "str", "default": "engine", "choices": ["engine", "assemble"]},
             "docker_host": {"type": "str"},
             **registries.registry_spec(),
         },
@@ -171,25 +190,19 @@ def main() -> None:
     deps.require_libraries(module, "docker", "urllib3", empty=empty)
     results.require_entries(module, empty, tags=params["tags"])
     try:
-        name = references.parse_name(params["name"])
+        name = references.parse_image_name(params["name"])
         for tag in params["tags"]:
             references.require_tag(tag)
-        built = build.build_image(
-            registries.images(params, uses_mirrors=True).registries,
-            Engine(params["docker_host"]),
-            build.Recipe(
-                context=params["context"],
-                dockerfile=params["dockerfile"],
-                build_args={
-                    str(key): "" if value is None else str(value) for key, value in params["build_args"].items()
-                },
-                target=params["target"] or None,
-                platform=params["platform"] or None,
-            ),
-            name,
-            params["tags"],
-            push=params["push"], pull=params["pull"], dry_run=module.check_mode,
+        recipe = build.Recipe(
+            context=params["context"],
+            dockerfile=params["dockerfile"],
+            build_args={
+                str(key): "" if value is None else str(value) for key, value in params["build_args"].items()
+            },
+            target=params["target"] or None,
+            platform=params["platform"] or None,
         )
+        built = (_assemble if params["builder"] == "assemble" else _build)(module, recipe, name)
     except HallmarkError as exc:
         results.fail_with(module, exc, empty)
     results.warn(module, built.warnings)
@@ -201,6 +214,33 @@ def main() -> None:
         "image_id": built.image_id,
         "input_hash": built.input_hash,
     })
+
+
+def _build(module: AnsibleModule, recipe: build.Recipe, name: Image) -> build.Built:
+    params = module.params
+    if not isinstance(name, references.Reference):
+        raise _contradiction("name", "the engine builds for registries only", "Use builder: assemble for layouts.")
+    return build.build_image(
+        registries.images(params, uses_mirrors=True).registries, Engine(params["docker_host"]), recipe, name,
+        params["tags"], push=params["push"], pull=params["pull"], dry_run=module.check_mode,
+    )
+
+
+def _assemble(module: AnsibleModule, recipe: build.Recipe, name: Image) -> build.Built:
+    # Loaded only here: Ansible compiles what is imported for every task.
+    from ..module_utils._docker import assembly
+
+    params = module.params
+    if not params["push"] and isinstance(name, references.Reference):
+        raise _contradiction("push", "without an engine there is no other place for the image", "Name oci:DIR.")
+    return assembly.assemble_image(
+        registries.images(params, uses_mirrors=True), registries.images(params), recipe, name, params["tags"],
+        dry_run=module.check_mode,
+    )
+
+
+def _contradiction(option: str, cause: str, advice: str) -> BuildError:
+    return BuildError(code="input_invalid", object=option, attempt="use it", cause=cause, advice=advice)
 
 
 if __name__ == "__main__":

@@ -357,7 +357,7 @@ class Registry:
         # What a module needs in its option registries.
         self.options: list[Json] = [{"host": host, **options}] if options else []
         self.client = Registries(RegistrySettings(
-            AuthFile("", {}, False), {host: HostSettings(**(options or {}))}, timeout=20.0
+            AuthFile("", {}), {host: HostSettings(**(options or {}))}, timeout=20.0
         ))
         self._numbers = itertools.count()
 

@@ -89,7 +89,7 @@ class Maker:
         data = spell(json.dumps(change(document) or document).encode())
         subject = self.registry.client.manifest(self.reference).descriptor()
         now = datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
-        attachment.add_bundle(self.registry.client, self.reference, subject, data, created=now)
+        referring.add_bundle(self.registry.client, self.reference, subject, data, created=now)
         return self.image
 
 
@@ -331,7 +331,7 @@ def test_where_we_are_not_stricter(
     content = misplaced.statement()
     envelope = dsse.Envelope(content, algorithms.sign(p256.private, dsse.pae(content)))
     client = registry.client
-    raw = attachment.bundle_manifest(
+    raw = referring.bundle_manifest(
         client.manifest(elsewhere.reference).descriptor(), bundle.encode(envelope, key_id=p256.key_id),
         created="2026-11-20T00:00:00Z",
     )

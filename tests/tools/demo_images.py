@@ -4,7 +4,6 @@
 
 """Images for the demonstration and for tests, written to a registry without an engine.
 
-    demo_images.py small IMAGE...            one small image under these tags; prints HOST/REPO@DIGEST
     demo_images.py tamper REFERENCE --key K  cases beside a signed image; prints them as JSON
 
 Needs the collection on PYTHONPATH, and its libraries.
@@ -94,20 +93,12 @@ def main() -> int:
     """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True)
-    small = commands.add_parser("small")
-    small.add_argument("images", nargs="+")
     tampering = commands.add_parser("tamper")
     tampering.add_argument("reference")
     tampering.add_argument("--key", required=True)
     given = parser.parse_args()
     registries = Registries(RegistrySettings(read_auth_file(None)))
-    if given.command == "tamper":
-        print(json.dumps(tamper(registries, reference.parse(given.reference), given.key)))
-        return 0
-    written = [
-        write_image(registries, reference.parse(image), {"index.html": b"a small image\n"}) for image in given.images
-    ]
-    print(written[0])
+    print(json.dumps(tamper(registries, reference.parse(given.reference), given.key)))
     return 0
 
 

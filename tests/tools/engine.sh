@@ -102,3 +102,34 @@ engine_base() {
   fi
   docker image inspect "$engine_base_name" >/dev/null 2>&1 || docker import "$tar" "$engine_base_name" >/dev/null
 }
+
+# Unpack what nginx needs from Debian packages, once, as the context of a base that is assembled without an engine.
+base_files() {
+  local context=$work/cache/nginx-files debs=$work/cache/debs new link target
+  [ ! -f "$context/Dockerfile" ] || return 0
+  note "unpacking the files of a base image from Debian packages, once"
+  new=$context.new
+  rm -rf -- "${new:?}" "${debs:?}"
+  mkdir -p "$new/root" "$debs/partial"
+  : >"$debs/status"
+  # With an empty list of installed packages, everything that is needed is fetched.
+  { apt-get -y -qq --no-install-recommends --download-only -o Dir::State::status="$debs/status" \
+    -o Dir::Cache::archives="$debs" -o Debug::NoLocking=true install nginx-light bash ||
+    { as_root apt-get update -qq && apt-get -y -qq --no-install-recommends --download-only \
+      -o Dir::State::status="$debs/status" -o Dir::Cache::archives="$debs" -o Debug::NoLocking=true \
+      install nginx-light bash; }; } >"$work/base.log" 2>&1 </dev/null ||
+    die "apt-get cannot fetch nginx-light: $(grep -E '^E:' "$work/base.log" | tail -n 1); all of it is in $work/base.log"
+  # base-files comes first: in newer releases it holds the links /bin and /lib that the others go through.
+  for deb in "$debs"/base-files_*.deb "$debs"/*.deb; do
+    [ ! -f "$deb" ] || dpkg-deb --extract "$deb" "$new/root"
+  done
+  rm -rf -- "$new"/root/usr/share/{doc,man,locale,info,lintian}
+  # Links are made relative: what leaves the context is refused.
+  find "$new/root" -type l -lname '/*' | while read -r link; do
+    target=$(readlink "$link")
+    ln -sfn --relative "$new/root$target" "$link"
+  done
+  printf 'FROM scratch\nCOPY root/ /\n' >"$new/Dockerfile"
+  rm -rf -- "${context:?}" "${debs:?}"
+  mv -- "$new" "$context"
+}

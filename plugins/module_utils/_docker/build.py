@@ -17,13 +17,16 @@ from .. import _strict_json
 from .._errors import BuildError, HallmarkError, Reason, RegistryError
 from .._oci import reference as references
 from .._oci.manifest import Manifest
-from .._oci.reference import Reference
+from .._oci.reference import Image, Reference
 from .._oci.registry import Registries
 from . import dockerfile
 from .engine import Engine, context_archive, context_files
 
+if t.TYPE_CHECKING:
+    from .._oci.store import Store
+
 INPUT_HASH_LABEL = "org.hallmark-signing.input-hash"
-_MAX_CONFIG = 4 * 1024 * 1024
+MAX_CONFIG = 4 * 1024 * 1024
 _CHUNK = 1024 * 1024
 
 
@@ -71,17 +74,24 @@ def build_image(
 
     C(name) has neither tag nor digest; the digest returned is the one of the push. Raises HallmarkError.
     """
+    if "SOURCE_DATE_EPOCH" in recipe.build_args or os.environ.get("SOURCE_DATE_EPOCH"):
+        raise BuildError(
+            code="input_invalid", object="SOURCE_DATE_EPOCH", attempt="build with the engine",
+            cause="the engine's builder that can be reached here ignores it, and the image would not be reproducible",
+            advice="Build with builder: assemble, or take it out of build_args and the environment.",
+        )
     text = read_dockerfile(recipe)
     warnings: list[Reason] = []
     bases = [
         _resolve(registries, engine, base, pull=pull, warnings=warnings)
         for base in dockerfile.bases(
-            text, build_args=recipe.build_args, target=recipe.target, where=_dockerfile_path(recipe)
+            text, build_args=recipe.build_args, target=recipe.target, where=dockerfile_path(recipe)
         )
     ]
-    files = context_files(recipe.context, _ignore_patterns(recipe), recipe.dockerfile)
+    files = context_files(recipe.context, ignore_patterns(recipe), recipe.dockerfile)
     inputs = input_hash(recipe, text, files, bases)
-    present = _pushed(registries, name, tags, inputs) if push else _built(engine, name, tags, inputs)
+    store = t.cast("Store[t.Any]", registries)
+    present = pushed(store, name, tags, inputs) if push else _built(engine, name, tags, inputs)
     if present is not None:
         return Built(False, present[0], present[1], inputs, tuple(warnings))
     if dry_run:
@@ -90,7 +100,7 @@ def build_image(
         _have(registries, engine, base, recipe.platform)
     pinned = dockerfile.pin(
         text, {base.named: base.pinned for base in bases}, build_args=recipe.build_args, target=recipe.target,
-        where=_dockerfile_path(recipe),
+        where=dockerfile_path(recipe),
     )
     with context_archive(recipe.context, files, {recipe.dockerfile: pinned}) as archive:
         image_id = engine.build(archive, tag=f"{name.name}:{tags[0]}", dockerfile=recipe.dockerfile, options={
@@ -105,7 +115,7 @@ def build_image(
 
 def read_dockerfile(recipe: Recipe) -> str:
     """Return the text of the Dockerfile. Raises BuildError: context or Dockerfile missing, or outside the context."""
-    path = _dockerfile_path(recipe)
+    path = dockerfile_path(recipe)
     inside = os.path.relpath(os.path.realpath(path), os.path.realpath(recipe.context))
     if inside == os.pardir or inside.startswith(os.pardir + os.sep):
         raise _unreadable(path, "it lies outside the context")
@@ -116,11 +126,14 @@ def read_dockerfile(recipe: Recipe) -> str:
         raise _unreadable(path, getattr(exc, "strerror", None) or "it is not UTF-8 text") from exc
 
 
-def input_hash(recipe: Recipe, text: str, files: t.Sequence[str], bases: t.Sequence[Base]) -> str:
+def input_hash(
+    recipe: Recipe, text: str, files: t.Sequence[str], bases: t.Sequence[Base], **more: t.Any
+) -> str:
     """Return the hexadecimal SHA-256 over all that goes into the image.
 
     That is: path, kind, permission bits and content of each file of the context, the Dockerfile, arguments,
-    target, platform, and the digest of each base. Times and owners are left out, as docker's cache does.
+    target, platform, the digest of each base, and what else a builder takes. Times and owners are left out, as
+    docker's cache does.
     """
     inputs = {
         "format": 1,
@@ -130,6 +143,7 @@ def input_hash(recipe: Recipe, text: str, files: t.Sequence[str], bases: t.Seque
         "target": recipe.target,
         "platform": recipe.platform,
         "bases": [[base.named, base.identity] for base in bases],
+        **more,
     }
     return hashlib.sha256(json.dumps(inputs, sort_keys=True).encode("utf-8")).hexdigest()
 
@@ -158,7 +172,8 @@ def _describe_file(whole: str, path: str) -> list[str]:
     return [path, mode, digest.hexdigest()]
 
 
-def _ignore_patterns(recipe: Recipe) -> list[str]:
+def ignore_patterns(recipe: Recipe) -> list[str]:
+    """Return what C(.dockerignore) leaves out. Raises BuildError."""
     # A Dockerfile may have an ignore file of its own, which then stands for .dockerignore.
     for name in (f"{recipe.dockerfile}.dockerignore", ".dockerignore"):
         try:
@@ -209,24 +224,24 @@ def _have(registries: Registries, engine: Engine, base: Base, platform: str | No
     )
 
 
-def _pushed(
-    registries: Registries, name: Reference, tags: t.Sequence[str], inputs: str
+def pushed(
+    store: Store[t.Any], name: Image, tags: t.Sequence[str], inputs: str
 ) -> tuple[str | None, str] | None:
     """Return image id and digest if every tag names one image with these inputs, else None."""
-    found = [registries.find_manifest(name.tagged(tag)) for tag in tags]
+    found = [store.find_manifest(name.tagged(tag)) for tag in tags]
     first = found[0]
     if first is None or any(other is None or other.digest != first.digest for other in found):
         return None
-    if _input_hash_of(registries, name, first) != inputs:
+    if _input_hash_of(store, name, first) != inputs:
         return None
     return (first.config.digest if first.config else None), first.digest
 
 
-def _input_hash_of(registries: Registries, name: Reference, manifest: Manifest) -> str | None:
+def _input_hash_of(store: Store[t.Any], name: Image, manifest: Manifest) -> str | None:
     if manifest.config is None:
         return None
     try:
-        raw = registries.blob(name, manifest.config, limit=_MAX_CONFIG)
+        raw = store.blob(name, manifest.config, limit=MAX_CONFIG)
         config = _strict_json.loads(raw, what="image configuration", where=name.name)
         return config.object("config", None).strings("Labels").get(INPUT_HASH_LABEL)
     except HallmarkError as exc:
@@ -256,7 +271,8 @@ def _push(registries: Registries, engine: Engine, name: Reference, tags: t.Seque
     return digests.pop()
 
 
-def _dockerfile_path(recipe: Recipe) -> str:
+def dockerfile_path(recipe: Recipe) -> str:
+    """Return the path of the Dockerfile."""
     return os.path.join(recipe.context, recipe.dockerfile)
 
 

@@ -80,7 +80,7 @@ def change(store: Store[Place], tag: Place, subject: str, plan: Plan) -> Written
 def _write(store: Store[Place], tag: Place, read: Manifest | None, edit: Edit) -> float | None:
     """Write one edit, and return when; None if the tag had changed meanwhile, or time ran out."""
     if edit.raw is None and read is not None:
-        if store.delete_manifest(t.cast(Place, tag.at(read.digest))):
+        if store.delete_manifest(t.cast("Place", tag.at(read.digest))):
             return time.monotonic()
         if edit.emptied is None:
             return None

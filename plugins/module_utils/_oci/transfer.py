@@ -23,7 +23,9 @@ from .transport import Content
 
 # Up to here one request with the whole blob is better than an upload that could be resumed.
 SMALL = 1024 * 1024
+TINY = 16 * 1024
 _BREAKS = 5
+_CHUNK = 64 * 1024
 
 
 def copy_blob(source: Images, image: Image, target: Images, destination: Image, blob: Descriptor) -> None:
@@ -38,20 +40,53 @@ def copy_blob(source: Images, image: Image, target: Images, destination: Image, 
         if location is None:
             return
         upload.cancel(target.registries, destination, location)
+    if blob.size <= TINY and isinstance(destination, Reference):
+        # Sending it costs no more than asking for it first.
+        upload.send_whole(target.registries, destination, source.blob(image, blob, limit=TINY))
+    elif blob.size <= SMALL:
+        if not target.has_blob(destination, blob):
+            target.put_blob(destination, source.blob(image, blob, limit=SMALL))
+    else:
+        store_blob(Reading(source, image, blob), target, destination, blob)
+
+
+def store_blob(reading: Reading, target: Images, destination: Image, blob: Descriptor) -> None:
+    """Store what is read, unless it is there. Raises RegistryError, FormatError (digest_mismatch)."""
     if target.has_blob(destination, blob):
         return
-    if blob.size <= SMALL:
-        target.put_blob(destination, source.blob(image, blob, limit=SMALL))
-    elif isinstance(destination, LayoutReference):
-        _receive(source, image, target, destination, blob)
+    if isinstance(destination, LayoutReference):
+        from .layout import Layouts
+
+        t.cast(Layouts, target.store_of(destination)).receive_blob(destination, blob, reading.chunks)
     else:
-        _upload(Reading(source, image, blob), target.registries, destination, blob)
+        _upload(reading, target.registries, destination, blob)
+
+
+class BlobSource(t.Protocol):
+    """What blobs are read from."""
+
+    def stream_blob(self, image: Image, descriptor: Descriptor, *, offset: int = 0) -> t.Iterator[bytes]:
+        """Yield a blob from C(offset) on. Raises RegistryError, transient when it is worth to ask again."""
+
+
+class FileSource:
+    """A blob that lies in a file."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+
+    def stream_blob(self, image: Image, descriptor: Descriptor, *, offset: int = 0) -> t.Iterator[bytes]:
+        """Yield the file from C(offset) on."""
+        with open(self._path, "rb") as stream:
+            stream.seek(offset)
+            while chunk := stream.read(_CHUNK):
+                yield chunk
 
 
 class Reading:
     """A blob that is read in small chunks, again from where it broke when the source breaks."""
 
-    def __init__(self, source: Images, image: Image, blob: Descriptor) -> None:
+    def __init__(self, source: BlobSource, image: Image, blob: Descriptor) -> None:
         self._source = source
         self._image = image
         self._blob = blob
@@ -94,13 +129,6 @@ class Reading:
             code="digest_mismatch", object=f"{self._image.name}@{self._blob.digest}", attempt="copy the blob",
             cause=cause, advice="The source serves wrong content; do not use it.",
         )
-
-
-def _receive(source: Images, image: Image, target: Images, destination: LayoutReference, blob: Descriptor) -> None:
-    from .layout import Layouts
-
-    layouts = t.cast(Layouts, target.store_of(destination))
-    layouts.receive_blob(destination, blob, Reading(source, image, blob).chunks)
 
 
 def _upload(reading: Reading, registries: Registries, destination: Reference, blob: Descriptor) -> None:

@@ -146,6 +146,7 @@ class Transport:
         self._credentials = settings.credentials_for(host)
         self._pools: dict[tuple[bool, Proxy | None], urllib3.PoolManager] = {}
         self._pools_lock = threading.Lock()
+        self._has_proxies = any(name.lower().endswith("_proxy") for name in os.environ)
         self._lock = threading.Lock()
         # Reads the files of this host's settings now, so that wrong ones fail at once.
         self._pool_for(f"{self._base}/")
@@ -409,9 +410,8 @@ class Transport:
                 self._pools[key] = self._make_pool(*key)
             return self._pools[key]
 
-    @staticmethod
-    def _proxy_for(url: str) -> Proxy | None:
-        if not any(name.lower().endswith("_proxy") for name in os.environ):
+    def _proxy_for(self, url: str) -> Proxy | None:
+        if not self._has_proxies:
             return None
         from . import proxy
 

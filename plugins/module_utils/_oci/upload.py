@@ -25,8 +25,12 @@ _BYTES = {"Content-Type": "application/octet-stream"}
 def put(registries: Registries, image: Reference, data: bytes) -> str:
     """Store a blob unless it is there, and return its digest. Raises RegistryError."""
     digest = digest_of(data)
-    if registries.has_digest(image, digest):
-        return digest
+    return digest if registries.has_digest(image, digest) else send_whole(registries, image, data)
+
+
+def send_whole(registries: Registries, image: Reference, data: bytes) -> str:
+    """Store a blob in one piece, there already or not, and return its digest. Raises RegistryError."""
+    digest = digest_of(data)
     until = time.monotonic() + registries.settings.timeout
     for attempt in range(_ATTEMPTS):
         try:

@@ -28,6 +28,7 @@ from .candidate import has_signature_tag, signature_tag
 
 _SUFFIXES = (".sig", ".att", ".sbom")
 _MAX_DEPTH = 4
+_BUNDLE = "application/vnd.dev.sigstore.bundle"
 
 
 @dataclass(frozen=True)
@@ -103,6 +104,8 @@ class Copying:
         self._destination = destination
         self._dry_run = dry_run
         self._seen: set[str] = set()
+        # What the destination does not have can have nothing there that hangs on it; looking would cost requests.
+        self._new: set[str] = set()
         self.changed = False
         self.written: list[Written] = []
 
@@ -128,6 +131,7 @@ class Copying:
         if self._target_has(self._destination.at(manifest.digest)):
             return
         self.changed = True
+        self._new.add(manifest.digest)
         if self._dry_run:
             return
         self._blobs(manifest)
@@ -167,9 +171,13 @@ class Copying:
             if referrer.subject is not None and referrer.subject.digest == digest:
                 if entry.digest not in present:
                     self._attach(manifest, referrer)
-                self._belongings(referrer, depth=depth + 1)
+                # Nobody signs a signature.
+                if not referrer.artifact_type.startswith(_BUNDLE):
+                    self._belongings(referrer, depth=depth + 1)
 
     def _present_referrers(self, digest: str) -> tuple[Descriptor, ...]:
+        if digest in self._new:
+            return ()
         try:
             return self._target.referrers(self._destination, digest)
         except RegistryError as exc:
@@ -192,7 +200,7 @@ class Copying:
         if found is None:
             return
         destination = self._destination.tagged(tag)
-        present = self._present(destination)
+        present = None if digest in self._new else self._present(destination)
         if present is not None and set(map(attachment.layer_identity, found.layers)) <= set(
             map(attachment.layer_identity, present.layers)
         ):
@@ -214,10 +222,11 @@ class Copying:
             raise
 
     def _tag(self, manifest: Manifest) -> None:
-        present = self._present(self._destination)
+        tagged = bool(self._destination.target)
+        present = None if tagged and manifest.digest in self._new else self._present(self._destination)
         if present is not None and present.digest == manifest.digest:
             return
-        if present is not None and not self._destination.target:
+        if present is not None and not tagged:
             raise RegistryError(
                 code="input_invalid", object=str(self._destination), attempt="copy an image to it",
                 cause="there is another image in it", advice="Give the copy a tag, or name an empty folder.",
