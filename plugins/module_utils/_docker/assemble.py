@@ -119,9 +119,8 @@ def assemble(
 
 def _begin(base: BaseImage | None, platform: str | None, epoch: int, where: str) -> ImageConfig:
     created = datetime.datetime.fromtimestamp(epoch, datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
-    created = created.rjust(len("9999-12-31T23:59:59Z"), "0")
     if base is None:
-        return ImageConfig.of_scratch(platform_of(platform, where), created)
+        return ImageConfig.of_scratch(platform_of(platform, where), created, where)
     read = _strict_json.JsonObject(dict(base.config), "image configuration", where)
     config = ImageConfig.of_base(read, created)
     config.require(layers=len(base.layers), platform=platform_of(platform, where) if platform else None)
@@ -170,7 +169,7 @@ def _make_folder(path: str, image: BaseFiles) -> list[Entry]:
         missing.append(Entry(path, "folder"))
         path = posixpath.dirname(path)
     if image.kind(path) != "folder":
-        raise Refusal(f"/{path} is no folder in the image")
+        raise Refusal(f"{'/' + path!r} is no folder in the image")
     for entry in reversed(missing):
         image.put(entry.path, "folder")
     return missing

@@ -9,6 +9,7 @@ Source: OCI image specification, "Image Layer Filesystem Changeset", for whiteou
 
 from __future__ import annotations
 
+import posixpath
 import typing as t
 
 from . import tar_reader
@@ -22,6 +23,8 @@ _MAX_STEPS = 100_000_000
 _MAX_HOPS = 40
 _WHITEOUT = ".wh."
 _OPAQUE = ".wh..wh..opq"
+# Others of this kind are what a storage driver noted for itself.
+_NOTES = ".wh..wh."
 _FOLDER, _LINK, _HARD_LINK = b"5", b"2", b"1"
 _GLOBAL = b"g"
 
@@ -97,7 +100,7 @@ class BaseFiles:
                 continue
             folder = done[-1][1] if done else self._root
             if folder is not None and folder.children is None:
-                raise Refusal(f"/{'/'.join(part for part, _node in done)} is no folder")
+                raise Refusal(f"{'/'.join(['', *(part for part, _node in done)])!r} is no folder in the image")
             node = (folder.children or {}).get(name) if folder is not None else None
             if node is None or node.target is None or not (todo or last):
                 done.append((name, node))
@@ -139,7 +142,7 @@ class BaseFiles:
                 self._nodes += 1
             folder = children[name]
             if folder.children is None:
-                raise Refusal(f"/{'/'.join(parts)} lies in something that is no folder")
+                raise Refusal(f"{'/'.join(['', *parts])!r} lies in something that is no folder")
         if parts:
             children = t.cast("dict[str, _Node]", folder.children)
             present = children.get(parts[-1])
@@ -158,6 +161,8 @@ class BaseFiles:
             self._names += len(member.name) + len(member.target)
             if self._nodes + len(added) + len(hidden) >= MAX_ENTRIES or self._names > _MAX_NAMES:
                 raise too_much(where, f"its layers have more than {MAX_ENTRIES} entries, or too long names")
+            if any(part.startswith(_NOTES) and part != _OPAQUE for part in parts):
+                continue
             if parts and parts[-1].startswith(_WHITEOUT):
                 hidden.append(parts)
             else:
@@ -198,6 +203,11 @@ class BaseFiles:
     def _bound(self, where: str) -> None:
         if self._nodes > MAX_ENTRIES or self._steps > _MAX_STEPS:
             raise too_much(where, f"its layers have more than {MAX_ENTRIES} entries, or links without end")
+
+
+def join(folder: str, path: str) -> str:
+    """Return a path of an image that may be relative to a folder, without its dots, as docker does: by its text only."""
+    return "/" + posixpath.normpath(posixpath.join("/", folder, path)).lstrip("/")
 
 
 def _parts(path: str) -> list[str]:

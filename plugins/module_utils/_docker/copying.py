@@ -19,20 +19,26 @@ import stat
 import typing as t
 import zlib
 
-from .base_files import BaseFiles
+from .base_files import BaseFiles, join
 from .instructions import Copy
 from .layer import FOLDER_MODE, Entry
 from .refusal import Refusal
 
 _MAX_HOPS = 40
 _TAR_BLOCK = 512
-_HEAD = 64 * 1024
+# bz2 gives nothing before the end of its first block.
+_HEAD = 2 * 1024 * 1024
 _SPECIAL = re.compile(r"(?:\\.|[^*?\[\\])*[*?\[]", re.DOTALL)
 _PIECE = re.compile(
     r"(?P<any>\*)|(?P<one>\?)|\[(?P<not>\^?)(?P<set>(?:\\.|[^\\\]])+)\]|\\(?P<escaped>.)|(?P<plain>[^\[\\])", re.DOTALL
 )
 _RANGE = re.compile(r"(\\.|[^\\])(?:-(\\.|[^\\-]))?", re.DOTALL)
 _ZSTD = b"\x28\xb5\x2f\xfd"
+_COMPRESSED: dict[bytes, t.Callable[[], t.Any]] = {
+    b"\x1f\x8b\x08": lambda: zlib.decompressobj(31),
+    b"BZh": bz2.BZ2Decompressor,
+    b"\xfd7zXZ\0": lambda: lzma.LZMADecompressor(lzma.FORMAT_XZ),
+}
 
 
 class Context:
@@ -96,7 +102,7 @@ class Context:
 
     def _link(self, path: str) -> str | None:
         # What is not listed does not exist for a build, whatever lies there.
-        return self.link(path) if path in self._listed and stat.S_ISLNK(self.status(path).st_mode) else None
+        return self.link(path) if path in self._there and stat.S_ISLNK(self.status(path).st_mode) else None
 
     def link(self, path: str) -> str:
         """Return the target of a link."""
@@ -133,8 +139,7 @@ def copy(context: Context, step: Copy, image: BaseFiles, working_folder: str) ->
     if len(found) > 1 and not step.destination.endswith("/"):
         raise Refusal(f"it has several sources; their destination must be a folder: {step.destination}/")
     writing = _Writing(context, image, step)
-    named = posixpath.join("/", working_folder, step.destination)
-    destination = image.resolve(named)
+    destination = image.resolve(join(working_folder, step.destination))
     into = step.destination.endswith("/") or image.kind(destination) == "folder"
     for name, real in found:
         if real == "." or stat.S_ISDIR(context.status(real).st_mode):
@@ -202,12 +207,12 @@ class _Writing:
 
     def _new_folder(self, path: str, mode: int, owner: tuple[int, int]) -> None:
         if self._image.kind(path) not in (None, "folder"):
-            raise Refusal(f"/{path} is no folder in the image; choose another destination")
+            raise Refusal(f"{'/' + path!r} is no folder in the image; choose another destination")
         self._add(Entry(path, "folder", mode, *owner))
 
     def _content(self, source: str, path: str) -> None:
         if self._image.kind(path) == "folder":
-            raise Refusal(f"/{path} is a folder in the image, and {source!r} is none; choose another destination")
+            raise Refusal(f"{'/' + path!r} is a folder in the image, and {source!r} is none; choose another destination")
         status = self._context.status(source)
         if stat.S_ISLNK(status.st_mode):
             self._context.resolve(source)
@@ -272,16 +277,12 @@ def _is_archive(path: str) -> bool:
     if head.startswith(_ZSTD):
         # What is inside cannot be read here; newer engines unpack it.
         return True
-    readers: tuple[t.Callable[[], t.Any], ...] = (
-        lambda: zlib.decompressobj(31), bz2.BZ2Decompressor, lambda: lzma.LZMADecompressor(lzma.FORMAT_XZ),
-    )
-    for make in readers:
-        try:
-            # bz2 gives nothing before the end of its first block.
-            if _begins_tar(make().decompress(head, _TAR_BLOCK)):
-                return True
-        except (OSError, EOFError, zlib.error, lzma.LZMAError):
-            continue
+    for magic, make in _COMPRESSED.items():
+        if head.startswith(magic):
+            try:
+                return _begins_tar(make().decompress(head, _TAR_BLOCK))
+            except (OSError, zlib.error, lzma.LZMAError):
+                return False
     return _begins_tar(head)
 
 

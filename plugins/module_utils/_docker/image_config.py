@@ -10,11 +10,11 @@ Source: OCI image specification, "Image Configuration"; docker adds the members 
 from __future__ import annotations
 
 import json
-import posixpath
 import typing as t
 
 from .._errors import BuildError
 from .._strict_json import JsonObject
+from .base_files import join
 from .instructions import Command, Health, Names, Pairs, Setting, Step, WorkingFolder
 
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -41,10 +41,10 @@ class ImageConfig:
             environment.append(f"PATH={DEFAULT_PATH}")
 
     @classmethod
-    def of_scratch(cls, platform: tuple[str, str, str], created: str) -> ImageConfig:
+    def of_scratch(cls, platform: tuple[str, str, str], created: str, where: str) -> ImageConfig:
         """Begin without a base."""
         names = ("os", "architecture", "variant")
-        return cls({name: value for name, value in zip(names, platform) if value}, {}, created, "")
+        return cls({name: value for name, value in zip(names, platform) if value}, {}, created, where)
 
     @classmethod
     def of_base(cls, base: JsonObject, created: str) -> ImageConfig:
@@ -94,7 +94,7 @@ class ImageConfig:
 
     def working_folder(self) -> str:
         """Return what relative paths are relative to."""
-        return posixpath.normpath(posixpath.join("/", self._members.get("WorkingDir", "")))
+        return join("/", self._members.get("WorkingDir", ""))
 
     def apply(self, step: Step) -> None:
         """Change what an instruction changes; one that changes nothing here is passed over."""
@@ -107,7 +107,7 @@ class ImageConfig:
         elif isinstance(step, Setting):
             self._members[step.member] = step.value
         elif isinstance(step, WorkingFolder):
-            self._members["WorkingDir"] = posixpath.normpath(posixpath.join(self.working_folder(), step.path))
+            self._members["WorkingDir"] = join(self.working_folder(), step.path)
         elif isinstance(step, Health):
             # What it does not say stays, also below NONE: the engine's own builder does so, BuildKit does not.
             self._members["Healthcheck"] = {**self._members.get("Healthcheck", {}), **step.check}
@@ -128,13 +128,22 @@ class ImageConfig:
         self._history.append(entry)
 
     def encode(self) -> bytes:
-        """Return the configuration as canonical JSON: sorted members, no blanks, nothing empty."""
+        """Return the configuration as canonical JSON: sorted members, no blanks, nothing empty.
+
+        Raises BuildError (input_invalid): a value is not UTF-8.
+        """
         config = {name: value for name, value in self._members.items() if value}
         top = {
             **self._top, "created": self._created, "config": config, "history": self._history,
             "rootfs": {"type": "layers", "diff_ids": self._diff_ids},
         }
-        return json.dumps(top, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode("utf-8")
+        try:
+            return json.dumps(top, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode("utf-8")
+        except UnicodeEncodeError as exc:
+            raise BuildError(
+                code="input_invalid", object=self._where, attempt="assemble the image",
+                cause="a build argument or label is not UTF-8", advice="Give it as text.",
+            ) from exc
 
     def _set_environment(self, pairs: t.Sequence[tuple[str, str]]) -> None:
         listed: list[str] = self._members["Env"]

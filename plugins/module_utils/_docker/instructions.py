@@ -208,6 +208,9 @@ class _File:
                     self._start(instruction, names, where)
                 elif self._stages:
                     self._stages[-1].instructions.append(instruction)
+                    if instruction.word == "ARG":
+                        found = words.split(instruction.rest, self.escape)
+                        self.declared.update(one.partition("=")[0] for one in found)
                 elif instruction.word == "ARG":
                     dockerfile.declare(instruction.rest, self.arguments, self.arguments, self.build_args, self.escape)
                     self.declared.update(self.arguments)
@@ -249,7 +252,7 @@ class _Reader:
     def steps(self, instructions: t.Sequence[Instruction]) -> t.Iterator[Step]:
         """Yield what is not refused."""
         for instruction in instructions:
-            if instruction.first > self._after:
+            if instruction.first > self._after and instruction.exact:
                 with self._refusals.at(instruction.first + 1, instruction.word or "it"):
                     yield self._step(instruction)
 
@@ -259,8 +262,9 @@ class _Reader:
             self._skip_heredoc(instruction)
         if word in _INSTEAD:
             raise Refusal(_INSTEAD[word])
-        if word not in _READERS:
-            raise Refusal(f"{instruction.exact.split()[0]!r} is no instruction; correct it")
+        written = instruction.exact.split()[0]
+        if word not in _READERS or word != written.upper():
+            raise Refusal(f"{written!r} is no instruction; correct it")
         flags, rest = options.flags(instruction.rest, self._escape)
         options.only(flags, *_FLAGS.get(word, ()))
         if not rest:
@@ -291,7 +295,6 @@ class _Reader:
         declared: Arguments = {}
         known: Arguments = {**self._arguments, **self._environment}
         dockerfile.declare(rest, declared, known, self._file.build_args, self._escape)
-        self._file.declared.update(declared)
         for name, value in declared.items():
             self._arguments[name] = self._file.arguments.get(name) if value is None else value
             if self._arguments[name] is None and name in _OF_BUILDKIT:

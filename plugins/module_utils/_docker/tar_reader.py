@@ -120,6 +120,7 @@ class _Source:
         self._chunks = chunks
         self._budget = budget
         self._held = b""
+        self._at = 0
         self.where = budget.where
 
     def block(self) -> bytes:
@@ -140,17 +141,18 @@ class _Source:
         while size:
             if not self._more():
                 raise malformed(self.where, "a layer ends too early")
-            part, self._held = self._held[:size], self._held[size:]
+            part = self._held[self._at:self._at + size]
+            self._at += len(part)
             keep(part)
             size -= len(part)
 
     def _more(self) -> bool:
-        while not self._held:
+        while self._at == len(self._held):
             chunk = next(self._chunks, None)
             if chunk is None:
                 return False
             self._budget.spend(len(chunk))
-            self._held = chunk
+            self._held, self._at = chunk, 0
         return True
 
 

@@ -26,6 +26,8 @@ from .layout_files import INDEX, MARKER, LayoutFiles, blob_name, malformed, requ
 from .layout_reference import LayoutReference
 from .manifest import Descriptor
 
+# What docker save wrote before it wrote layouts.
+_DOCKER = "manifest.json"
 _CHUNK = 64 * 1024
 _MAX_SMALL = 32 * 1024 * 1024
 _MAX_MEMBERS = 1_000_000
@@ -56,7 +58,7 @@ class ArchiveFiles:
         """Check C(oci-layout). Raises FormatError (malformed)."""
         raw = self._content(MARKER, limit=_CHUNK)
         if raw is None:
-            docker = " (it is one of docker save, which keeps no manifest)" if "manifest.json" in self._members else ""
+            docker = " (it is one of docker save, which keeps no manifest)" if _DOCKER in self._members else ""
             raise malformed(self.where, f"it has no file {MARKER}{docker}")
         require_version(raw, where=self.where)
 
@@ -125,7 +127,7 @@ def _members(stream: t.BinaryIO, where: str) -> dict[str, Member]:
                 if count >= _MAX_MEMBERS:
                     raise malformed(where, f"it has more than {_MAX_MEMBERS} members")
                 name = os.path.normpath(entry.name)
-                if name in (MARKER, INDEX) or _is_blob(name):
+                if name in (MARKER, INDEX, _DOCKER) or _is_blob(name):
                     if not entry.isreg() or entry.issparse() or entry.offset_data + entry.size > end:
                         raise malformed(where, f"its member {name} is not a plain file, or is cut off")
                     if name in members:

@@ -75,6 +75,13 @@ class LayoutFiles:
             )
         require_version(raw, where=self.where)
 
+    def require_folders(self) -> None:
+        """Refuse to write where a folder is a link that leads elsewhere. Raises FormatError (malformed)."""
+        for name in ("blobs", "blobs/sha256", "blobs/sha512", _PARTIAL):
+            with suppress(FileNotFoundError):
+                if not stat.S_ISDIR(os.lstat(self.path(name)).st_mode):
+                    raise malformed(self.path(name), "it is not a folder")
+
     def index(self) -> bytes:
         """Return C(index.json). Raises FormatError (malformed) where it is missing."""
         raw = self._read_file(INDEX, limit=_MAX_INDEX)
@@ -150,7 +157,10 @@ class LayoutFiles:
         try:
             self._fill(partial, descriptor, read_from)
             with suppress(FileNotFoundError):
+                # Another process that fetched the same blob may have been faster.
                 os.replace(partial, self.path(blob_name(descriptor.digest)))
+            if self.size(descriptor.digest) != descriptor.size:
+                raise FileNotFoundError(errno.ENOENT, "another process removed it")
         except OSError as exc:
             # A full disk is not helped by what lies on it.
             with suppress(OSError):
@@ -162,7 +172,7 @@ class LayoutFiles:
     def _fill(
         self, partial: str, descriptor: Descriptor, read_from: t.Callable[[int], t.Iterator[bytes]]
     ) -> None:
-        with open(partial, "ab+") as stream:
+        with open(os.open(partial, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644), "rb+") as stream:
             # Two that fetch the same blob take turns; the second finds it whole.
             fcntl.flock(stream.fileno(), fcntl.LOCK_EX)
             if stream.seek(0, os.SEEK_END) > descriptor.size:
@@ -268,6 +278,7 @@ def make(where: str) -> LayoutFiles:
     files = LayoutFiles(where)
     if os.path.exists(files.path(MARKER)):
         files.require_version()
+        files.require_folders()
         return files
     try:
         os.makedirs(where, exist_ok=True)
@@ -279,6 +290,7 @@ def make(where: str) -> LayoutFiles:
                 advice="Name an empty folder, or one that is not there.",
             )
         os.makedirs(files.path("blobs/sha256"), exist_ok=True)
+        files.require_folders()
         for name, content in ((INDEX, _EMPTY_INDEX), (MARKER, json.dumps({"imageLayoutVersion": VERSION}).encode())):
             _write_new(files, name, content)
     except OSError as exc:

@@ -27,6 +27,7 @@ from .transport import Request, Response
 
 MAX_REFERRERS = 1000
 _MAX_PAGES = 100
+_REFUSALS = 4
 _LINK = re.compile(r'<(?P<target>[^>]*)>(?P<parameters>(?:\s*;[^,<]*)*)')
 _NO_API = (400, 404, 405, 406)
 
@@ -140,7 +141,12 @@ def _fallback_index(found: Manifest | None) -> Manifest | None:
 def _update_fallback(
     registries: Registries, image: Reference, subject: str, *, add: Descriptor | None, remove: frozenset[str]
 ) -> Written | None:
-    """Change the list behind the fallback tag, keeping what others wrote into it."""
+    """Change the list behind the fallback tag, keeping what others wrote into it.
+
+    Registries refuse a list that names what is gone, such as a bundle that another host removes at this moment: such
+    entries are left out then.
+    """
+    gone: set[str] = set()
 
     def plan(found: Manifest | None) -> shared_tag.Edit | None:
         index = _fallback_index(found)
@@ -148,14 +154,24 @@ def _update_fallback(
         listed = {entry.digest for entry in entries}
         if (add is None or add.digest in listed) and not remove & listed:
             return None
-        kept = [entry for entry in entries if entry.digest not in remove]
+        kept = [entry for entry in entries if entry.digest not in remove | gone]
         if add is not None and add.digest not in listed:
             kept.append(add)
             _bounded(tuple(kept), image)
         kept.sort(key=lambda entry: entry.digest)
         return shared_tag.Edit(manifests.encode_index(kept), manifests.OCI_INDEX)
 
-    return shared_tag.change(registries, image.tagged(fallback_tag(subject)), subject, plan)
+    tag = image.tagged(fallback_tag(subject))
+    for attempt in range(_REFUSALS + 1):
+        try:
+            return shared_tag.change(registries, tag, subject, plan)
+        except RegistryError as exc:
+            if attempt == _REFUSALS or "MANIFEST_BLOB_UNKNOWN" not in exc.cause:
+                raise
+            index = _fallback_index(registries.find_manifest(tag))
+            listed = {entry.digest for entry in (index.children if index else ())}
+            gone |= {one for one in listed - gone if not registries.has_manifest(image.at(one))}
+    raise AssertionError("unreachable: the last attempt returns or raises")
 
 
 def _bounded(found: tuple[Descriptor, ...], image: Reference) -> tuple[Descriptor, ...]:

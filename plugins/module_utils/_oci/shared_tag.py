@@ -65,27 +65,27 @@ def change(store: Store[Place], tag: Place, subject: str, plan: Plan) -> Written
     at: float | None = None
     with store.exclusive(tag, subject):
         for attempt in range(_ATTEMPTS + 1):
+            since = time.monotonic()
             present = store.find_manifest(tag)
             edit = plan(present)
             if edit is None:
                 return None if at is None or not store.settle_seconds(tag) else Written(tag, subject, plan, at)
             if attempt == _ATTEMPTS:
                 break
-            at = _write(store, tag, present, edit) or at
+            at = _write(store, tag, present, edit, since) or at
             if attempt:
                 time.sleep(random.uniform(0.0, 0.05 * 2**attempt))
     raise _lost(tag)
 
 
-def _write(store: Store[Place], tag: Place, read: Manifest | None, edit: Edit) -> float | None:
-    """Write one edit, and return when; None if the tag had changed meanwhile, or time ran out."""
+def _write(store: Store[Place], tag: Place, read: Manifest | None, edit: Edit, since: float) -> float | None:
+    """Write one edit that was read at C(since), and return when; None if the tag had changed meanwhile."""
     if edit.raw is None and read is not None:
         if store.delete_manifest(t.cast("Place", tag.at(read.digest))):
             return time.monotonic()
         if edit.emptied is None:
             return None
         edit = edit.emptied
-    since = time.monotonic()
     if edit.blobs:
         for blob in edit.blobs:
             store.put_blob(tag, blob)
@@ -99,9 +99,9 @@ def _write(store: Store[Place], tag: Place, read: Manifest | None, edit: Edit) -
     try:
         store.put_manifest(tag, t.cast(bytes, edit.raw), media_type=edit.media_type, until=until)
     except RegistryError:
+        # Out of time: what became of it is for the next reading to tell, and for settle() to see again.
         if until is None or time.monotonic() < until:
             raise
-        return None
     return time.monotonic()
 
 

@@ -136,10 +136,19 @@ def _upload(reading: Reading, registries: Registries, destination: Reference, bl
     try:
         location = _send(reading, registries, destination, blob, location)
         reading.finish()
-        upload.finish(registries, destination, location, blob.digest)
+        _finish(registries, destination, location, blob)
     except (FormatError, RegistryError):
         upload.cancel(registries, destination, location)
         raise
+
+
+def _finish(registries: Registries, destination: Reference, location: str, blob: Descriptor) -> None:
+    try:
+        upload.finish(registries, destination, location, blob.digest)
+    except RegistryError as exc:
+        # The answer was lost, perhaps not the upload.
+        if not exc.is_transient or not registries.has_digest(destination, blob.digest):
+            raise
 
 
 def _send(

@@ -28,6 +28,7 @@ from .candidate import has_signature_tag, signature_tag
 
 _SUFFIXES = (".sig", ".att", ".sbom")
 _MAX_DEPTH = 4
+_MAX_NESTING = 32
 _BUNDLE = "application/vnd.dev.sigstore.bundle"
 
 
@@ -111,23 +112,29 @@ class Copying:
 
     def image(self, manifest: Manifest) -> None:
         """Copy an image or index, what belongs to it and to its children, and give it its tag at the end."""
-        below = descendants(self._source, self._image, manifest, attestations=True)
-        whole = {manifest.digest: manifest}
-        for entry in below:
-            whole[entry.digest] = self._source.manifest(self._image.at(entry.digest))
+        whole = self._whole(manifest)
         self._manifest(manifest, whole)
         for one in whole.values():
             self._belongings(one, depth=0)
         if self._destination.tag or not self._destination.digest:
             self._tag(manifest)
 
-    def _manifest(self, manifest: Manifest, whole: t.Mapping[str, Manifest]) -> None:
+    def _whole(self, manifest: Manifest) -> dict[str, Manifest]:
+        """Return a manifest and all that are below it, by digest."""
+        whole = {manifest.digest: manifest}
+        for entry in descendants(self._source, self._image, manifest, attestations=True):
+            whole[entry.digest] = self._source.manifest(self._image.at(entry.digest))
+        return whole
+
+    def _manifest(self, manifest: Manifest, whole: t.Mapping[str, Manifest], *, depth: int = 0) -> None:
         """Copy one manifest by its digest, after its children and its blobs."""
         if manifest.digest in self._seen:
             return
         self._seen.add(manifest.digest)
+        if depth > _MAX_NESTING:
+            raise self._too_deep("copy the index", _MAX_NESTING)
         for child in manifest.children:
-            self._manifest(whole[child.digest], whole)
+            self._manifest(whole[child.digest], whole, depth=depth + 1)
         if self._target_has(self._destination.at(manifest.digest)):
             return
         self.changed = True
@@ -156,10 +163,7 @@ class Copying:
     def _belongings(self, manifest: Manifest, *, depth: int) -> None:
         """Copy what hangs on a manifest: signatures and the like by tag, and referrers, on which more may hang."""
         if depth > _MAX_DEPTH:
-            raise RegistryError(
-                code="limit_exceeded", object=f"{self._image.name}@{manifest.digest}", attempt="copy its referrers",
-                cause=f"they refer to each other more than {_MAX_DEPTH} deep", advice="Look at who wrote them.",
-            )
+            raise self._too_deep("copy its referrers", _MAX_DEPTH)
         digest = manifest.digest
         if has_signature_tag(digest):
             for suffix in _SUFFIXES:
@@ -189,6 +193,9 @@ class Copying:
         self.changed = True
         if self._dry_run:
             return
+        whole = self._whole(referrer)
+        for child in referrer.children:
+            self._manifest(whole[child.digest], whole)
         self._blobs(referrer)
         _entry, written = self._target.attach(self._destination, manifest.descriptor(), referrer.raw)
         if written is not None:
@@ -197,7 +204,8 @@ class Copying:
     def _joined(self, tag: str, digest: str) -> None:
         """Copy what a tag of cosign's names, joined with what the destination has under it."""
         found = self._source.find_manifest(self._image.tagged(tag))
-        if found is None:
+        if found is None or not found.layers:
+            # One without layers is what is left of a tag where a registry cannot delete.
             return
         destination = self._destination.tagged(tag)
         present = None if digest in self._new else self._present(destination)
@@ -212,6 +220,12 @@ class Copying:
         written = attachment.merge_layers(self._target, destination, digest, found.layers, model=found)
         if written is not None:
             self.written.append(written)
+
+    def _too_deep(self, attempt: str, depth: int) -> RegistryError:
+        return RegistryError(
+            code="limit_exceeded", object=str(self._image), attempt=attempt,
+            cause=f"they go more than {depth} deep", advice="Look at who wrote them.",
+        )
 
     def _present(self, image: Image) -> Manifest | None:
         try:
