@@ -70,9 +70,9 @@ def _server(proxy: CountingProxy) -> ThreadingHTTPServer:
             try:
                 # Host stays as it came, so that the registry's locations lead back to here.
                 headers = {name: value for name, value in self.headers.items() if name.lower() not in _HOP}
-                connection.request(self.command, self.path, body=body or None, headers={
-                    **headers, **({"Content-Length": str(len(body))} if self.command in ("PUT", "POST", "PATCH") else {}),
-                })
+                if self.command in ("PUT", "POST", "PATCH"):
+                    headers["Content-Length"] = str(len(body))
+                connection.request(self.command, self.path, body=body or None, headers=headers)
                 answer = connection.getresponse()
                 content = answer.read()
             finally:

@@ -114,10 +114,10 @@ base_files() {
   : >"$debs/status"
   # With an empty list of installed packages, everything that is needed is fetched.
   { apt-get -y -qq --no-install-recommends --download-only -o Dir::State::status="$debs/status" \
-    -o Dir::Cache::archives="$debs" -o Debug::NoLocking=true install nginx-light bash ||
+    -o Dir::Cache::archives="$debs" -o Debug::NoLocking=true install nginx-light dash bash grep ||
     { as_root apt-get update -qq && apt-get -y -qq --no-install-recommends --download-only \
       -o Dir::State::status="$debs/status" -o Dir::Cache::archives="$debs" -o Debug::NoLocking=true \
-      install nginx-light bash; }; } >"$work/base.log" 2>&1 </dev/null ||
+      install nginx-light dash bash grep; }; } >"$work/base.log" 2>&1 </dev/null ||
     die "apt-get cannot fetch nginx-light: $(grep -E '^E:' "$work/base.log" | tail -n 1); all of it is in $work/base.log"
   # base-files comes first: in newer releases it holds the links /bin and /lib that the others go through.
   for deb in "$debs"/base-files_*.deb "$debs"/*.deb; do

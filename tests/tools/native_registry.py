@@ -23,11 +23,11 @@ import sys
 import threading
 import typing as t
 from http.server import ThreadingHTTPServer
-from urllib.parse import parse_qs, urlencode, urlsplit
+from urllib.parse import urlencode, urlsplit
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "unit"))
 
-from fake_registry import (  # noqa: E402
+from fake_registry import (
     _JSON,
     OCI_INDEX,
     Answer,
@@ -110,10 +110,11 @@ class NativeRegistry(FakeRegistry):
             if ":" not in reference or members.get("subject", {}).get("digest") != digest:
                 continue
             kind = members.get("artifactType") or members.get("config", {}).get("mediaType", "")
+            notes = {"annotations": members["annotations"]} if "annotations" in members else {}
             if wanted in ("", kind):
                 entries.append({
                     "mediaType": stored.media_type, "size": len(stored.raw), "digest": reference,
-                    "artifactType": kind, **({"annotations": members["annotations"]} if "annotations" in members else {}),
+                    "artifactType": kind, **notes,
                 })
         headers = {"Content-Type": OCI_INDEX}
         if wanted:

@@ -6,8 +6,8 @@
 
 Each line of standard input is an order in JSON, each line of standard output what came of it: result (as modules
 return it for one image), seconds, requests, and peak, the most memory in MiB that the process held meanwhile. With
-"at" (seconds since the epoch) the order waits, so that many processes begin together. Needs the collection on
-PYTHONPATH, and its libraries.
+"at" (seconds since the epoch) the order waits, so that many processes begin together; with "tmpdir" it is as if given
+by TMPDIR: hosts share no lock files. Needs the collection on PYTHONPATH, and its libraries.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import json
 import pathlib
 import re
 import sys
+import tempfile
 import time
 import typing as t
 
@@ -107,6 +108,7 @@ def operate(order: Json) -> Json:
     settings = dataclasses.replace(settings, hosts={
         host: HostSettings(**options) for host, options in settings.hosts.items()  # type: ignore[arg-type]
     })
+    tempfile.tempdir = order.get("tmpdir", tempfile.tempdir)
     time.sleep(max(0.0, order.get("at", 0.0) - time.time()))
     # From here on the highest memory counts anew.
     pathlib.Path("/proc/self/clear_refs").write_text("5")
