@@ -206,7 +206,7 @@ class BaseFiles:
 
 
 def join(folder: str, path: str) -> str:
-    """Return a path of an image that may be relative to a folder, without its dots, as docker does: by its text only."""
+    """Return a path of an image, relative to a folder or not, without its dots, as docker does: by its text only."""
     return "/" + posixpath.normpath(posixpath.join("/", folder, path)).lstrip("/")
 
 

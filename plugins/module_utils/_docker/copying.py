@@ -32,7 +32,9 @@ _SPECIAL = re.compile(r"(?:\\.|[^*?\[\\])*[*?\[]", re.DOTALL)
 _PIECE = re.compile(
     r"(?P<any>\*)|(?P<one>\?)|\[(?P<not>\^?)(?P<set>(?:\\.|[^\\\]])+)\]|\\(?P<escaped>.)|(?P<plain>[^\[\\])", re.DOTALL
 )
-_RANGE = re.compile(r"(\\.|[^\\])(?:-(\\.|[^\\-]))?", re.DOTALL)
+# A dash of its own must be escaped.
+_RANGE = re.compile(r"(\\.|[^\\-])(?:-(\\.|[^\\-]))?", re.DOTALL)
+_RANGES = re.compile(rf"(?:{_RANGE.pattern})+", re.DOTALL)
 _ZSTD = b"\x28\xb5\x2f\xfd"
 _COMPRESSED: dict[bytes, t.Callable[[], t.Any]] = {
     b"\x1f\x8b\x08": lambda: zlib.decompressobj(31),
@@ -212,7 +214,9 @@ class _Writing:
 
     def _content(self, source: str, path: str) -> None:
         if self._image.kind(path) == "folder":
-            raise Refusal(f"{'/' + path!r} is a folder in the image, and {source!r} is none; choose another destination")
+            raise Refusal(
+                f"{'/' + path!r} is a folder in the image, and {source!r} is none; choose another destination"
+            )
         status = self._context.status(source)
         if stat.S_ISLNK(status.st_mode):
             self._context.resolve(source)
@@ -252,6 +256,8 @@ def _pattern(text: str) -> re.Pattern[str] | None:
         elif piece["one"]:
             done.append("[^/]")
         elif piece["set"]:
+            if not _RANGES.fullmatch(piece["set"]):
+                return None
             done.append(_set(piece["set"], piece["not"]))
         else:
             done.append(re.escape(piece["escaped"] or piece["plain"]))

@@ -79,12 +79,15 @@ class _Tar:
         try:
             # Something else may lie there by now: a pipe would block.
             number = os.open(entry.source, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-            with open(number, "rb") as file:
+            try:
                 status = os.fstat(number)
                 if not stat.S_ISREG(status.st_mode):
                     raise _changed(entry.source)
-                self._header(entry, status.st_size)
-                self._content(file, entry.source, status.st_size)
+                with open(number, "rb", closefd=False) as file:
+                    self._header(entry, status.st_size)
+                    self._content(file, entry.source, status.st_size)
+            finally:
+                os.close(number)
         except OSError as exc:
             raise BuildError(
                 code="not_found", object=entry.source, attempt="read a file of the context",

@@ -68,3 +68,12 @@ def retry_after(headers: t.Mapping[str, str]) -> float:
         return max(0.0, email.utils.parsedate_to_datetime(value).timestamp() - time.time())
     except (ValueError, TypeError, OverflowError):
         return 0.0
+
+
+def html_page(where: str) -> RegistryError:
+    """Return the error for an answer that is meant for people."""
+    return RegistryError(
+        code="registry_error", object=where, attempt="fetch the manifest",
+        cause="the answer is an HTML page, not a manifest",
+        advice="Check the host and port: a login page or proxy may stand before the registry.",
+    )

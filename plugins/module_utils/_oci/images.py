@@ -66,9 +66,9 @@ class Images:
         """See C(Store)."""
         return self.store_of(image).has_blob(image, descriptor)
 
-    def put_blob(self, image: Image, data: bytes) -> str:
+    def put_blob(self, image: Image, data: bytes, *, algorithm: str = "sha256") -> str:
         """See C(Store)."""
-        return self.store_of(image).put_blob(image, data)
+        return self.store_of(image).put_blob(image, data, algorithm=algorithm)
 
     def put_manifest(
         self, image: Image, raw: bytes, *, media_type: str = manifests.OCI_MANIFEST, until: float | None = None

@@ -123,9 +123,9 @@ class Layouts(LayoutReader):
         """Return the files of the layout. Raises RegistryError (not_found) where there is none."""
         return LayoutFiles(os.path.abspath(image.path))
 
-    def put_blob(self, image: LayoutReference, data: bytes) -> str:
+    def put_blob(self, image: LayoutReference, data: bytes, *, algorithm: str = "sha256") -> str:
         """Store a blob unless it is there, and return its digest. Raises RegistryError (write_failed)."""
-        digest = digest_of(data)
+        digest = digest_of(data, algorithm=algorithm)
         files = self._made(image)
         if files.size(digest) != len(data):
             files.write(digest, data)
@@ -146,7 +146,7 @@ class Layouts(LayoutReader):
     ) -> str | None:
         """Store a manifest, and list it unless C(image) names a digest. A tag then means nothing else."""
         stored = manifests.parse(raw, content_type=media_type, where=image.name)
-        self.put_blob(image, raw)
+        self.put_blob(image, raw, algorithm=(image.digest or "sha256").partition(":")[0])
         if not image.digest:
             entry = stored.descriptor()
             self._change_index(image, lambda index: index.tagged(image.tag, entry))

@@ -127,6 +127,8 @@ class LayoutFiles:
 
     def write(self, digest: str, data: bytes) -> None:
         """Store a blob. Raises RegistryError (write_failed)."""
+        with suppress(OSError):
+            os.makedirs(os.path.dirname(self.path(blob_name(digest))), exist_ok=True)
         self.replace(blob_name(digest), data)
 
     def replace(self, name: str, data: bytes) -> None:
@@ -161,6 +163,12 @@ class LayoutFiles:
                 os.replace(partial, self.path(blob_name(descriptor.digest)))
             if self.size(descriptor.digest) != descriptor.size:
                 raise FileNotFoundError(errno.ENOENT, "another process removed it")
+        except (FormatError, RegistryError) as exc:
+            # What can never become what it shall be does not stay, nor does nothing at all.
+            with suppress(OSError):
+                if exc.code in ("digest_mismatch", "limit_exceeded") or not os.path.getsize(partial):
+                    os.unlink(partial)
+            raise
         except OSError as exc:
             # A full disk is not helped by what lies on it.
             with suppress(OSError):
@@ -191,7 +199,6 @@ class LayoutFiles:
             size = stream.tell()
             if f"{digest.name}:{digest.hexdigest()}" == descriptor.digest and size == descriptor.size:
                 return
-        os.unlink(partial)
         raise FormatError(
             code="digest_mismatch", object=f"{self.where}@{descriptor.digest}", attempt="store the blob",
             cause=f"what came has {size} bytes and digest {digest.hexdigest()}; {descriptor.size} bytes were promised",

@@ -11,7 +11,7 @@ import threading
 import typing as t
 from contextlib import suppress
 
-from .._errors import HallmarkError, RegistryError
+from .._errors import HallmarkError
 from . import manifest as manifests
 from .content import MAX_MANIFEST, checked, not_there, require_size
 from .digest import check
@@ -130,11 +130,11 @@ class Registries:
         ))
         return exists.status == 200
 
-    def put_blob(self, image: Reference, data: bytes) -> str:
+    def put_blob(self, image: Reference, data: bytes, *, algorithm: str = "sha256") -> str:
         """Store a blob unless it is there, and return its digest: see C(upload.put())."""
         from . import upload
 
-        return upload.put(self, image, data)
+        return upload.put(self, image, data, algorithm=algorithm)
 
     def put_manifest(
         self, image: Reference, raw: bytes, *, media_type: str = manifests.OCI_MANIFEST, until: float | None = None
@@ -212,11 +212,9 @@ class Registries:
     @staticmethod
     def _refuse_html(image: Reference, response: Response) -> None:
         if response.headers.get("content-type", "").startswith("text/html"):
-            raise RegistryError(
-                code="registry_error", object=str(image), attempt="fetch the manifest",
-                cause="the answer is an HTML page, not a manifest",
-                advice="Check the host and port: a login page or proxy may stand before the registry.",
-            )
+            from . import failure
+
+            raise failure.html_page(str(image))
 
 
 def referrers_path(image: Reference, digest: str) -> str:

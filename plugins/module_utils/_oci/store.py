@@ -46,7 +46,7 @@ class Store(t.Protocol[_Named_contra]):
     def has_blob(self, image: _Named_contra, descriptor: Descriptor) -> bool:
         """Say whether the blob is there, in its size."""
 
-    def put_blob(self, image: _Named_contra, data: bytes) -> str:
+    def put_blob(self, image: _Named_contra, data: bytes, *, algorithm: str = "sha256") -> str:
         """Store a blob unless it is there, and return its digest."""
 
     def put_manifest(

@@ -42,10 +42,13 @@ def copy_blob(source: Images, image: Image, target: Images, destination: Image, 
         upload.cancel(target.registries, destination, location)
     if blob.size <= TINY and isinstance(destination, Reference):
         # Sending it costs no more than asking for it first.
-        upload.send_whole(target.registries, destination, source.blob(image, blob, limit=TINY))
+        upload.send_whole(
+            target.registries, destination, source.blob(image, blob, limit=TINY), blob.digest
+        )
     elif blob.size <= SMALL:
         if not target.has_blob(destination, blob):
-            target.put_blob(destination, source.blob(image, blob, limit=SMALL))
+            data = source.blob(image, blob, limit=SMALL)
+            target.put_blob(destination, data, algorithm=blob.digest.partition(":")[0])
     else:
         store_blob(Reading(source, image, blob), target, destination, blob)
 
@@ -166,8 +169,10 @@ def _send(
             try:
                 location, offset = upload.offset_of(registries, destination, location)
             except RegistryError:
-                # The registry has forgotten it, or never knew how to tell.
-                location, offset = upload.begin(registries, destination), 0
+                offset = 0
+            if not offset:
+                # It has forgotten the upload, or says 0-0, which means nothing to one and a byte to another.
+                location = upload.begin(registries, destination)
             breaks = breaks + 1 if offset <= furthest else 0
             furthest = max(furthest, offset)
             if breaks == _BREAKS:

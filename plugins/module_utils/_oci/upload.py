@@ -22,25 +22,25 @@ _ATTEMPTS = 3
 _BYTES = {"Content-Type": "application/octet-stream"}
 
 
-def put(registries: Registries, image: Reference, data: bytes) -> str:
+def put(registries: Registries, image: Reference, data: bytes, *, algorithm: str = "sha256") -> str:
     """Store a blob unless it is there, and return its digest. Raises RegistryError."""
-    digest = digest_of(data)
-    return digest if registries.has_digest(image, digest) else send_whole(registries, image, data)
+    digest = digest_of(data, algorithm=algorithm)
+    if not registries.has_digest(image, digest):
+        send_whole(registries, image, data, digest)
+    return digest
 
 
-def send_whole(registries: Registries, image: Reference, data: bytes) -> str:
-    """Store a blob in one piece, there already or not, and return its digest. Raises RegistryError."""
-    digest = digest_of(data)
+def send_whole(registries: Registries, image: Reference, data: bytes, digest: str) -> None:
+    """Store a blob in one piece, there already or not. Raises RegistryError."""
     until = time.monotonic() + registries.settings.timeout
     for attempt in range(_ATTEMPTS):
         try:
             finish(registries, image, begin(registries, image), digest, data)
-            return digest
+            return
         except RegistryError as exc:
             # An upload that broke off is small: a new one starts over.
             if not exc.is_transient or attempt == _ATTEMPTS - 1 or time.monotonic() >= until:
                 raise
-    raise AssertionError("unreachable: the last attempt returns or raises")
 
 
 def mount(registries: Registries, image: Reference, digest: str, source: Reference) -> str | None:
