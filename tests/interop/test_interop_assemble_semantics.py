@@ -100,7 +100,8 @@ _CASES: dict[str, str] = {
     "command is reset": "FROM base\nCMD []\n",
     "environment": (
         "FROM base\nENV A=1 B=$A C='$A' D=\"$A x\" E=\\$A F=${A:-d}${Z:-d}${Z:+p}${BASE:+q}\n"
-        "ENV G=$A H=${A:+p} I=${A}x J=$A$B BASE=new-$BASE\nENV K hello \"$A\"  w\\ x \nENV L=a\\ b M=\"x\\ny\" N=$ O=$1\n"
+        "ENV G=$A H=${A:+p} I=${A}x J=$A$B BASE=new-$BASE\n"
+        "ENV K hello \"$A\"  w\\ x \nENV L=a\\ b M=\"x\\ny\" N=$ O=$1\n"
     ),
     "path is kept": "FROM base\nENV PATH=$PATH:/mine\n",
     "path by itself": "FROM scratch\nENV PATH=/only\n",
@@ -127,7 +128,10 @@ _CASES: dict[str, str] = {
     "copy a folder": "FROM scratch\nCOPY d /z/y\nCOPY d /\nCOPY empty /e/f/\n",
     "copy everything": "FROM base\nCOPY . /all\n",
     "copy by links": "FROM scratch\nCOPY to-a to-d /x/\nCOPY to-d/s /y\n",
-    "copy by patterns": "FROM scratch\nCOPY [ab] /p/\nCOPY d/* /q/\nCOPY to-? /r/\nCOPY a[*]b /s\nCOPY a\\*b /t\nCOPY [^c-z]* /u/\n",
+    "copy by patterns": (
+        "FROM scratch\nCOPY [ab] /p/\nCOPY d/* /q/\nCOPY to-? /r/\nCOPY a[*]b /s\nCOPY a\\*b /t\n"
+        "COPY [^c-z]* /u/\n"
+    ),
     "copy in json": 'FROM scratch\nCOPY ["a", "/x y/"]\n',
     "copy to where it is a folder": "FROM base\nCOPY a /etc\nCOPY a /tmp/\nCOPY b etc/new/\n",
     "copy over a file": "FROM base\nCOPY a /etc/conf\nCOPY b /etc/other\n",
@@ -135,14 +139,23 @@ _CASES: dict[str, str] = {
     "copy onto a link": "FROM base\nCOPY a /etc/conf.link\nCOPY a /etc/gone\n",
     "copy beside a link": "FROM base\nCOPY to-a /etc/conf.link/../\n",
     "copy a folder onto folders": "FROM base\nCOPY tree /\n",
-    "copy relatively": "FROM base\nCOPY a .\nCOPY b ./\nWORKDIR sub/../deep\nCOPY a x\nCOPY d ./e/\nWORKDIR /w\nCOPY a .\n",
+    "copy relatively": (
+        "FROM base\nCOPY a .\nCOPY b ./\nWORKDIR sub/../deep\nCOPY a x\nCOPY d ./e/\nWORKDIR /w\nCOPY a .\n"
+        ""
+    ),
     "copy from the root of the context": "FROM base\nCOPY /a ./b /./d/../d/x /r/\n",
     "names that are long or not ascii": "FROM scratch\nCOPY long /l\nCOPY ümläut /ü/\n",
     "same layer twice": "FROM scratch\nCOPY a a /x/\nCOPY a /x/a\n",
     "add": "FROM scratch\nADD a d /x/\nADD --chown=3 a /y\n",
-    "working folders": "FROM base\nWORKDIR /w\nWORKDIR a\nWORKDIR ../b\nWORKDIR /w/b\nWORKDIR $BASE\nWORKDIR /bin/w\nWORKDIR /tmp\n",
+    "working folders": (
+        "FROM base\nWORKDIR /w\nWORKDIR a\nWORKDIR ../b\nWORKDIR /w/b\nWORKDIR $BASE\nWORKDIR /bin/w\n"
+        "WORKDIR /tmp\n"
+    ),
     "working folder of a user": "FROM base\nUSER 5\nWORKDIR /home/x\nCOPY a .\n",
-    "stages": "FROM scratch AS unused\nCOPY a /unused\nFROM base AS One\nCOPY a /one\nFROM one AS two\nCOPY b /two\nFROM two\nUSER 0\n",
+    "stages": (
+        "FROM scratch AS unused\nCOPY a /unused\nFROM base AS One\nCOPY a /one\nFROM one AS two\n"
+        "COPY b /two\nFROM two\nUSER 0\n"
+    ),
 }
 _TARGETS = {"stages": [None, "one", "TWO"]}
 # Its cache takes an image for that of another instruction, and what is compared here would depend on earlier tests.
@@ -154,7 +167,8 @@ _REFUSED = {
     "missing": "COPY nothing /x", "bad pattern": "COPY [a /x", "file is no folder": "COPY a /x\nCOPY b /x/y",
     "working folder is a file": "COPY a /w\nWORKDIR /w", "one word": "COPY a", "strings only": "CMD [1]",
     "flag": "CMD --x a", "port": "EXPOSE x", "big port": "EXPOSE 70000", "protocol": "EXPOSE 80/foo",
-    "signal": "STOPSIGNAL FOO", "duration": "HEALTHCHECK --interval=1us CMD a", "unit": "HEALTHCHECK --interval=5 CMD a",
+    "signal": "STOPSIGNAL FOO", "duration": "HEALTHCHECK --interval=1us CMD a",
+    "unit": "HEALTHCHECK --interval=5 CMD a",
     "health of nothing": "HEALTHCHECK NONE x", "no check": "HEALTHCHECK CMD", "quote": "ENV A='x", "brace": "ENV A=${x",
     "needed": "ENV A=${x:?y}", "one name": "ENV A", "no name": "ENV =b", "not all pairs": "ENV A=b c", "word": "FOO x",
     "volume": "VOLUME []", "no folder": "WORKDIR ''", "argument": "ARG", "url": "COPY https://x.invalid/a /x",
@@ -281,7 +295,9 @@ def image_of(built: Built) -> BaseImage:
     return BaseImage(built.config, layers, files)
 
 
-def ours(folder: pathlib.Path, text: str, base: BaseImage | None, layers: pathlib.Path, target: str | None) -> Assembled:
+def ours(
+    folder: pathlib.Path, text: str, base: BaseImage | None, layers: pathlib.Path, target: str | None
+) -> Assembled:
     """Assemble the same; the Dockerfile lies in the context, as the engine wants it."""
     (folder / "Dockerfile").write_bytes(text.encode())
     try:

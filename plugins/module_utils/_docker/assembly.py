@@ -27,6 +27,7 @@ from .engine import context_files
 
 # What the layers of a base may hold when they are looked through for folders and links.
 _MAX_BASE = 64 * 1024**3
+_NO_DOCKERFILE = "/"
 _LAYER_TYPES = {
     "application/vnd.docker.image.rootfs.diff.tar": "application/vnd.oci.image.layer.v1.tar",
     "application/vnd.docker.image.rootfs.diff.tar.gzip": "application/vnd.oci.image.layer.v1.tar+gzip",
@@ -47,7 +48,8 @@ def assemble_image(
     named = instructions.find_base(text, build_args=recipe.build_args, target=recipe.target, where=where)
     platform = named.platform or recipe.platform
     base = None if named.is_scratch else _Base(source, named.image, assemble.platform_of(platform, where))
-    files = context_files(recipe.context, build.ignore_patterns(recipe), recipe.dockerfile)
+    # The SDK adds the Dockerfile to the context in any case; without an engine nobody needs it there.
+    files = context_files(recipe.context, build.ignore_patterns(recipe), _NO_DOCKERFILE)
     bases = [] if base is None else [Base(named.image, base.digest, base.digest)]
     inputs = build.input_hash(recipe, text, files, bases, builder="assemble", epoch=epoch)
     present = _present(target, name, tags, inputs)
