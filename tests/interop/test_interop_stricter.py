@@ -23,6 +23,7 @@ from ansible_collections.hallmark.signing.plugins.module_utils._signing import (
     bundle,
     dsse,
     payload,
+    referring,
     statement,
 )
 from cryptography import x509
