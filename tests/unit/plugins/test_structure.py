@@ -23,11 +23,25 @@ MAX_CLOSURE = 100 * 1024
 LARGER_CLOSURES = {"image_signature": 118 * 1024}
 # Loaded only by the tasks that need it, so that the others do not compile it.
 LATE = {
+    ("module_utils/_ansible/registries.py", "module_utils/_docker/credential_helper.py"),
     ("module_utils/_keys/pem.py", "module_utils/_keys/encrypted_key.py"),
+    ("module_utils/_oci/images.py", "module_utils/_oci/archive.py"),
+    ("module_utils/_oci/images.py", "module_utils/_oci/layout.py"),
+    ("module_utils/_oci/reference.py", "module_utils/_oci/layout_reference.py"),
+    ("module_utils/_oci/registry.py", "module_utils/_oci/lock.py"),
+    ("module_utils/_oci/registry.py", "module_utils/_oci/referrers.py"),
+    ("module_utils/_oci/registry.py", "module_utils/_oci/upload.py"),
+    ("module_utils/_oci/transfer.py", "module_utils/_oci/layout.py"),
     ("module_utils/_oci/transport.py", "module_utils/_oci/authorization.py"),
+    ("module_utils/_oci/transport.py", "module_utils/_oci/failure.py"),
+    ("module_utils/_oci/transport.py", "module_utils/_oci/proxy.py"),
     ("module_utils/_signing/candidate.py", "module_utils/_signing/referred.py"),
+    ("module_utils/_signing/copying.py", "module_utils/_signing/archiving.py"),
+    ("module_utils/_signing/verify.py", "module_utils/_signing/shortfall.py"),
     ("module_utils/_signing/verify.py", "module_utils/_signing/statement.py"),
+    ("modules/image_build.py", "module_utils/_docker/assembly.py"),
     ("modules/image_signature.py", "module_utils/_signing/remove.py"),
+    ("modules/image_verify.py", "module_utils/_signing/through_index.py"),
 }
 THIRD_PARTY = {"cryptography", "docker", "nacl", "urllib3", "jmespath", "requests", "yaml"}
 FORBIDDEN_CALLS = {"__import__", "eval", "exec", "compile"}
@@ -48,7 +62,8 @@ DIRECTION: dict[str, set[str]] = {
     "_policy": _BASE | {"_keys", "_oci", "_custody", "_transparency", "_signing", "_trust"},
     "_docker": _BASE | {"_oci"},
     # The adapter turns options into values of these, and errors into results.
-    "_ansible": _BASE | {"_keys", "_oci"},
+    # It asks for credential helpers by way of the docker SDK, loaded only where one is named.
+    "_ansible": _BASE | {"_keys", "_oci", "_docker"},
 }
 
 
@@ -213,9 +228,11 @@ def _users_of(library: str) -> set[str]:
     }
 
 
-@pytest.mark.parametrize(("library", "user"), [("docker", "_docker/engine.py"), ("nacl", "_keys/encrypted_key.py")])
-def test_library_has_one_user(library: str, user: str) -> None:
-    assert _users_of(library) == {user}
+@pytest.mark.parametrize(("library", "users"), [
+    ("docker", {"_docker/engine.py", "_docker/credential_helper.py"}), ("nacl", {"_keys/encrypted_key.py"}),
+])
+def test_library_has_these_users_only(library: str, users: set[str]) -> None:
+    assert _users_of(library) == users
 
 
 def test_library_is_used_in_one_part() -> None:
@@ -248,6 +265,16 @@ def test_imports_inside_of_functions_are_few() -> None:
     assert found == LATE
 
 
+def test_the_adapter_loads_the_docker_sdk_late_and_for_credential_helpers_only() -> None:
+    found = [
+        entry for path in DOMAIN if part_of(path) == "_ansible" for entry in imports_of(path)
+        if entry.own and part_of(entry.own) == "_docker"
+    ]
+    assert [(name_of(t.cast(pathlib.Path, entry.own)), entry.executed) for entry in found] == [
+        ("module_utils/_docker/credential_helper.py", False),
+    ]
+
+
 def test_packages_have_no_content() -> None:
     assert [name_of(path) for path in FILES if path.name == "__init__.py" and path.read_bytes().strip()] == []
 
@@ -274,13 +301,14 @@ def executed_size(path: pathlib.Path) -> int:
 
 
 def _is_documentation(node: ast.stmt) -> bool:
-    return isinstance(node, ast.Assign) and [getattr(target, "id", "") for target in node.targets][0] in (
-        "DOCUMENTATION", "EXAMPLES", "RETURN",
-    )
+    names = ("DOCUMENTATION", "EXAMPLES", "RETURN")
+    return isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") in names
 
 
 def test_size_is_that_of_the_code(tmp_path: pathlib.Path) -> None:
-    (tmp_path / "x.py").write_text('"""Text."""\n# comment\nclass A:\n    """Text."""\n\n\ndef b():\n    return "ä"\n\n\nRETURN = "text"\n')
+    (tmp_path / "x.py").write_text(
+        '"""Text."""\n# comment\nclass A:\n    """Text."""\n\n\ndef b():\n    return "ä"\n\n\nRETURN = "text"\n'
+    )
     assert executed_size(tmp_path / "x.py") == len(b"class A:\n    pass\n\ndef b():\n    return '\xc3\xa4'")
 
 
@@ -298,7 +326,9 @@ def test_no_library_is_loaded_for_others() -> None:
         ("signing_key", "_docker"), ("signing_key_info", "_docker"), ("key_export", "_docker"),
         ("image_signature", "_docker"), ("image_verify", "_docker"), ("image_signature", "_custody"),
         ("image_verify", "_custody"), ("image_build", "_custody"), ("image_build", "_signing"),
-        ("signing_key", "_signing"), ("key_export", "_signing"), ("signing_key_info", "_signing"),
+        ("image_copy", "_docker"), ("image_copy", "_custody"), ("image_signature_info", "_docker"),
+        ("image_signature_info", "_custody"), ("signing_key", "_signing"),
+        ("key_export", "_signing"), ("signing_key_info", "_signing"),
     ):
         parts = {part_of(path) for path in closure(PLUGINS / "modules" / f"{module}.py") if UTILS in path.parents}
         assert unwanted not in parts, module
