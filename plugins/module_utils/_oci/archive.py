@@ -10,8 +10,10 @@ nothing can grow beyond what its descriptor says.
 
 from __future__ import annotations
 
+import errno
 import functools
 import os
+import stat
 import tarfile
 import threading
 import typing as t
@@ -133,8 +135,9 @@ def _members(stream: t.BinaryIO, where: str) -> dict[str, Member]:
                     if name in members:
                         raise malformed(where, f"its member {name} is there twice")
                     members[name] = Member(entry.offset_data, entry.size)
-    except (tarfile.TarError, ValueError, EOFError) as exc:
-        raise malformed(where, f"it is not a tar file: {exc}") from exc
+    except (tarfile.TarError, ValueError, EOFError, OverflowError, MemoryError, RecursionError) as exc:
+        # Hostile headers bring tarfile to all of these.
+        raise malformed(where, f"it is not a tar file: {exc or type(exc).__name__}") from exc
     return members
 
 
@@ -165,6 +168,8 @@ class Archives(LayoutReader):
             status = os.stat(path)
         except OSError as exc:
             raise _unreadable(path, exc) from exc
+        if not stat.S_ISREG(status.st_mode):
+            raise _unreadable(path, OSError(errno.EINVAL, "it is not a file"))
         # One that was replaced meanwhile is another one.
         key = (path, status.st_ino, status.st_mtime_ns)
         with self._opening:

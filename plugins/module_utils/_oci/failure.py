@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import email.utils
+import re
 import time
 import typing as t
 
@@ -77,3 +78,14 @@ def html_page(where: str) -> RegistryError:
         cause="the answer is an HTML page, not a manifest",
         advice="Check the host and port: a login page or proxy may stand before the registry.",
     )
+
+
+def plain_text(exc: Exception) -> str:
+    """Return what happened to a connection, without object addresses and pool names."""
+    said = str(exc)
+    if len(exc.args) == 2 and isinstance(exc.args[1], Exception):
+        # urllib3 gives what happened and why; why may repeat what a foreign server sent.
+        said = str(exc.args[0])
+        said = said if ":" in said else f"{said.rstrip('.')}: {ascii(str(exc.args[1]))[1:-1][:200]}"
+    text = re.sub(r"^(?:<[^>]*>|HTTPS?Connection(?:Pool)?\([^)]*\)): ", "", said)
+    return text or type(exc).__name__

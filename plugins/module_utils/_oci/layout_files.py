@@ -127,8 +127,7 @@ class LayoutFiles:
 
     def write(self, digest: str, data: bytes) -> None:
         """Store a blob. Raises RegistryError (write_failed)."""
-        with suppress(OSError):
-            os.makedirs(os.path.dirname(self.path(blob_name(digest))), exist_ok=True)
+        self._make_folder(os.path.dirname(blob_name(digest)))
         self.replace(blob_name(digest), data)
 
     def replace(self, name: str, data: bytes) -> None:
@@ -214,13 +213,19 @@ class LayoutFiles:
             raise failed(self.path(blob_name(digest)), exc) from exc
 
     def _partial(self, digest: str) -> str:
-        os.makedirs(self.path(_PARTIAL), mode=0o755, exist_ok=True)
-        os.makedirs(os.path.dirname(self.path(blob_name(digest))), exist_ok=True)
+        self._make_folder(_PARTIAL)
+        self._make_folder(os.path.dirname(blob_name(digest)))
         return os.path.join(self.path(_PARTIAL), f"{digest.replace(':', '-')}.partial")
 
     def _temporary(self) -> str:
-        os.makedirs(self.path(_PARTIAL), mode=0o755, exist_ok=True)
+        self._make_folder(_PARTIAL)
         return os.path.join(self.path(_PARTIAL), f"{os.getpid()}-{threading.get_ident()}-{os.urandom(6).hex()}")
+
+    def _make_folder(self, name: str) -> None:
+        try:
+            os.makedirs(self.path(name), mode=0o755, exist_ok=True)
+        except OSError as exc:
+            raise failed(self.path(name), exc) from exc
 
     def _tidy(self) -> None:
         # It stays while something is in it.

@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import re
 import typing as t
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
+from .. import _strict_json
 from .._errors import FormatError, RegistryError
 from . import layout_files
 from . import manifest as manifests
@@ -31,9 +32,10 @@ _MAX_ENTRIES = 100_000
 
 @dataclass(frozen=True)
 class LayoutIndex:
-    """The entries of C(index.json), in their order."""
+    """The entries of C(index.json), in their order; C(members) is what else stands there."""
 
     entries: tuple[Descriptor, ...]
+    members: t.Mapping[str, t.Any] = field(default_factory=dict, repr=False, compare=False)
 
     def find(self, image: LayoutReference) -> Descriptor | None:
         """Return the entry that a tag names, or that of the only image where there is no tag; None if there is none.
@@ -102,17 +104,17 @@ class LayoutIndex:
         replaced = self._of_cosign(tag)
         kept = [other for other in self.entries if other not in former and other is not replaced]
         named = replace(entry, annotations={**entry.annotations, TAG: tag}, source={})
-        return LayoutIndex((*kept, named)).with_kinds()
+        return replace(self, entries=(*kept, named)).with_kinds()
 
     def listed(self, entry: Descriptor) -> LayoutIndex:
         """Return the index with an entry for a referrer."""
         if any(other.digest == entry.digest for other in self.entries):
             return self
-        return LayoutIndex((*self.entries, entry))
+        return replace(self, entries=(*self.entries, entry))
 
     def without(self, digests: t.Collection[str]) -> LayoutIndex:
         """Return the index without entries of these digests."""
-        return LayoutIndex(tuple(entry for entry in self.entries if entry.digest not in digests))
+        return replace(self, entries=tuple(entry for entry in self.entries if entry.digest not in digests))
 
     def with_kinds(self) -> LayoutIndex:
         """Return the index with cosign's kinds. It knows one image in a layout: the first, and what belongs to it."""
@@ -127,7 +129,7 @@ class LayoutIndex:
                 return _IMAGE_KINDS[1] if entry.is_index else _IMAGE_KINDS[0]
             return wanted.get(entry.annotations.get(TAG, ""))
 
-        return LayoutIndex(tuple(_annotated(entry, kind_of(entry)) for entry in self.entries))
+        return replace(self, entries=tuple(_annotated(entry, kind_of(entry)) for entry in self.entries))
 
 
 def _annotated(entry: Descriptor, kind: str | None) -> Descriptor:
@@ -150,9 +152,12 @@ def read(files: layout_files.Readable, *, where: str) -> LayoutIndex:
             code="limit_exceeded", object=where, attempt="read the layout",
             cause=f"it lists more than {_MAX_ENTRIES} manifests", advice="Spread it over several layouts.",
         )
-    return LayoutIndex(index.children)
+    return LayoutIndex(index.children, _strict_json.loads(raw, what="index", where=where).members)
 
 
 def encode(index: LayoutIndex) -> bytes:
     """Return the bytes of C(index.json)."""
-    return manifests.encode_index(index.entries)
+    return _strict_json.dumps({
+        "schemaVersion": 2, "mediaType": manifests.OCI_INDEX, **index.members,
+        "manifests": [entry.as_json() for entry in index.entries],
+    })

@@ -63,6 +63,7 @@ def change(store: Store[Place], tag: Place, subject: str, plan: Plan) -> Written
     RegistryError (write_lost when other writers kept undoing it), and whatever the store and the plan raise.
     """
     at: float | None = None
+    deleted: set[str] = set()
     with store.exclusive(tag, subject):
         for attempt in range(_ATTEMPTS + 1):
             since = time.monotonic()
@@ -72,6 +73,10 @@ def change(store: Store[Place], tag: Place, subject: str, plan: Plan) -> Written
                 return None if at is None or not store.settle_seconds(tag) else Written(tag, subject, plan, at)
             if attempt == _ATTEMPTS:
                 break
+            if edit.raw is None and present is not None:
+                # Some registries keep the tag of a manifest that was deleted by its digest.
+                edit = edit.emptied if edit.emptied is not None and present.digest in deleted else edit
+                deleted.add(present.digest)
             at = _write(store, tag, present, edit, since) or at
             if attempt:
                 time.sleep(random.uniform(0.0, 0.05 * 2**attempt))

@@ -118,8 +118,15 @@ class Reading:
     def finish(self) -> None:
         """Check the digest of what was read. Raises FormatError (digest_mismatch)."""
         found = f"{self._hash.name}:{self._hash.hexdigest()}"
-        if self._hashed == self._blob.size and found != self._blob.digest:
+        if self._hashed != self._blob.size:
+            raise self._wrong(f"only {self._hashed} of {self._blob.size} bytes were read")
+        if found != self._blob.digest:
             raise self._wrong(f"it has digest {found}")
+
+    @property
+    def so_far(self) -> int:
+        """How many bytes of the blob were read."""
+        return self._hashed
 
     def _take(self, chunk: bytes, position: int) -> None:
         # A part that is read twice, for a destination that broke, counts once.
@@ -170,7 +177,7 @@ def _send(
                 location, offset = upload.offset_of(registries, destination, location)
             except RegistryError:
                 offset = 0
-            if not offset:
+            if not 0 < offset <= reading.so_far:
                 # It has forgotten the upload, or says 0-0, which means nothing to one and a byte to another.
                 location = upload.begin(registries, destination)
             breaks = breaks + 1 if offset <= furthest else 0

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import os
 import random
-import re
 import ssl
 import threading
 import time
@@ -302,11 +301,11 @@ class Transport:
                 )
                 return self._read(request, answer, url)
         except (SSLError, NameResolutionError) as exc:
-            raise self._error(request, _plain_text(exc)) from exc
+            raise self._error(request, self._said(exc)) from exc
         except (HTTPError, TimeoutError) as exc:
             if time.monotonic() >= bound.deadline:
                 raise self._error(request, f"no whole answer within {self._settings.timeout:g} seconds") from exc
-            raise _Transient(self._error(request, _plain_text(exc))) from exc
+            raise _Transient(self._error(request, self._said(exc))) from exc
 
     def _read(self, request: Request, answer: urllib3.BaseHTTPResponse, url: str) -> Response:
         wanted = answer.status in request.accepted
@@ -345,7 +344,7 @@ class Transport:
                     return
                 yield chunk
         except (HTTPError, TimeoutError) as exc:
-            error = self._error(request, _plain_text(exc))
+            error = self._error(request, self._said(exc))
             error.is_transient = True
             raise error from exc
         finally:
@@ -383,6 +382,12 @@ class Transport:
         from . import failure
 
         return failure.retry_after(response.headers)
+
+    @staticmethod
+    def _said(exc: Exception) -> str:
+        from . import failure
+
+        return failure.plain_text(exc)
 
     def _too_large(self, request: Request, limit: int) -> RegistryError:
         return RegistryError(
@@ -459,9 +464,3 @@ def _lower(answer: urllib3.BaseHTTPResponse) -> dict[str, str]:
 
 def _is_number(text: str) -> bool:
     return text.isascii() and text.isdigit()
-
-
-def _plain_text(exc: Exception) -> str:
-    """Return what happened without object addresses and pool names."""
-    text = re.sub(r"^(?:<[^>]*>|HTTPS?Connection(?:Pool)?\([^)]*\)): ", "", str(exc))
-    return text or type(exc).__name__

@@ -246,5 +246,13 @@ class Copying:
                 cause="there is another image in it", advice="Give the copy a tag, or name an empty folder.",
             )
         self.changed = True
-        if not self._dry_run:
-            self._target.put_manifest(self._destination, manifest.raw, media_type=manifest.media_type)
+        if self._dry_run:
+            return
+        self._target.put_manifest(self._destination, manifest.raw, media_type=manifest.media_type)
+        present = self._present(self._destination)
+        if present is None or present.digest != manifest.digest:
+            raise RegistryError(
+                code="write_lost", object=str(self._destination), attempt="give the copy its tag",
+                cause="it does not name the copy afterwards",
+                advice="Find out who moves it, or look at the registry's log.",
+            )
