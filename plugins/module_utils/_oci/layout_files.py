@@ -24,8 +24,8 @@ from .manifest import Descriptor
 MARKER = "oci-layout"
 INDEX = "index.json"
 VERSION = "1.0.0"
-# Where a large blob waits for the rest of it; no reader of layouts looks here.
-_PARTIAL = ".hallmark-signing"
+# What files are called that are not whole yet; no reader of layouts looks at them.
+_PARTIAL = ".hallmark-signing-"
 _CHUNK = 64 * 1024
 _MAX_INDEX = 32 * 1024 * 1024
 _EMPTY_INDEX = b'{"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json","manifests":[]}'
@@ -77,7 +77,7 @@ class LayoutFiles:
 
     def require_folders(self) -> None:
         """Refuse to write where a folder is a link that leads elsewhere. Raises FormatError (malformed)."""
-        for name in ("blobs", "blobs/sha256", "blobs/sha512", _PARTIAL):
+        for name in ("blobs", "blobs/sha256", "blobs/sha512"):
             with suppress(FileNotFoundError):
                 if not stat.S_ISDIR(os.lstat(self.path(name)).st_mode):
                     raise malformed(self.path(name), "it is not a folder")
@@ -145,7 +145,6 @@ class LayoutFiles:
         finally:
             with suppress(FileNotFoundError):
                 os.unlink(temporary)
-            self._tidy()
 
     def receive(self, descriptor: Descriptor, read_from: t.Callable[[int], t.Iterator[bytes]]) -> None:
         """Store a blob that does not fit into memory, going on where a former call broke off.
@@ -173,8 +172,6 @@ class LayoutFiles:
             with suppress(OSError):
                 os.unlink(partial)
             raise failed(partial, exc) from exc
-        finally:
-            self._tidy()
 
     def _fill(
         self, partial: str, descriptor: Descriptor, read_from: t.Callable[[int], t.Iterator[bytes]]
@@ -213,24 +210,17 @@ class LayoutFiles:
             raise failed(self.path(blob_name(digest)), exc) from exc
 
     def _partial(self, digest: str) -> str:
-        self._make_folder(_PARTIAL)
         self._make_folder(os.path.dirname(blob_name(digest)))
-        return os.path.join(self.path(_PARTIAL), f"{digest.replace(':', '-')}.partial")
+        return self.path(f"{_PARTIAL}{digest.replace(':', '-')}")
 
     def _temporary(self) -> str:
-        self._make_folder(_PARTIAL)
-        return os.path.join(self.path(_PARTIAL), f"{os.getpid()}-{threading.get_ident()}-{os.urandom(6).hex()}")
+        return self.path(f"{_PARTIAL}{os.getpid()}-{threading.get_ident()}-{os.urandom(6).hex()}")
 
     def _make_folder(self, name: str) -> None:
         try:
             os.makedirs(self.path(name), mode=0o755, exist_ok=True)
         except OSError as exc:
             raise failed(self.path(name), exc) from exc
-
-    def _tidy(self) -> None:
-        # It stays while something is in it.
-        with suppress(OSError):
-            os.rmdir(self.path(_PARTIAL))
 
     def _read_file(self, name: str, *, limit: int) -> bytes | None:
         with self._opened(name) as fd:
@@ -294,7 +284,10 @@ def make(where: str) -> LayoutFiles:
         return files
     try:
         os.makedirs(where, exist_ok=True)
-        others = set(os.listdir(where)) - {"blobs", INDEX, MARKER, _PARTIAL}
+        others = {
+            name for name in os.listdir(where)
+            if name not in ("blobs", INDEX, MARKER) and not name.startswith(_PARTIAL)
+        }
         if others:
             raise RegistryError(
                 code="destination_occupied", object=where, attempt="make a layout",
@@ -323,7 +316,6 @@ def _write_new(files: LayoutFiles, name: str, content: bytes) -> None:
     finally:
         with suppress(FileNotFoundError):
             os.unlink(temporary)
-        files._tidy()
 
 
 def require_version(raw: bytes, *, where: str) -> None:
