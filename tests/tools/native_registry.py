@@ -7,8 +7,8 @@
     native_registry.py [--port PORT] [--page-size N] [--absolute-links] [--no-filters] [--delay SECONDS]
 
 It prints HOST:PORT and answers on plain HTTP, from memory, until its standard input ends. It is the FakeRegistry of
-the unit tests and adds what other clients than ours need: uploads in parts and with chunked bodies, mounts, ranges,
-lists of tags, and filters and absolute links in lists of referrers.
+the unit tests and adds what other clients than ours need: chunked bodies, lists of tags, deletion of blobs, and filters
+and absolute links in lists of referrers.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ import hashlib
 import pathlib
 import random
 import re
-import secrets
 import sys
 import threading
 import typing as t
@@ -40,7 +39,6 @@ from fake_registry import (
 )
 
 _TAGS = re.compile(r"/v2/(?P<repository>.+)/tags/list")
-_OCTETS = "application/octet-stream"
 
 
 class NativeRegistry(FakeRegistry):
@@ -48,19 +46,20 @@ class NativeRegistry(FakeRegistry):
 
     absolute_links: name the next page with scheme and host; filters: honour artifactType and say so. delay: each PUT
     of a manifest takes up to so many seconds, one half before it is acted on, the other before it is answered.
+    tags_survive: a manifest that was deleted by its digest is still there by its tags, as in go-containerregistry's.
     """
 
     handler: type[NativeHandler]
 
     def __init__(
         self, *, port: int = 0, absolute_links: bool = False, filters: bool = True, delay: float = 0.0,
-        **options: t.Any,
+        tags_survive: bool = False, **options: t.Any,
     ) -> None:
         super().__init__(**{"referrers": True, **options})
         self.absolute_links = absolute_links
         self.filters = filters
         self.delay = delay
-        self._parts: dict[str, bytearray] = {}
+        self.tags_survive = tags_survive
         self._server.server_close()
         self._server = _NativeServer(self, port)
         self.port = self._server.server_address[1]
@@ -100,6 +99,13 @@ class NativeRegistry(FakeRegistry):
             "name": match["repository"], "tags": self.tags(match["repository"]),
         }))
 
+    def _manifests(self, seen: Seen, repository: str, reference: str) -> Answer:
+        known = self.manifests.get(repository, {})
+        if seen.method == "DELETE" and self.tags_survive and self.deletable and ":" in reference and reference in known:
+            del known[reference]
+            return Answer(202)
+        return super()._manifests(seen, repository, reference)
+
     def _list_referrers(self, repository: str, digest: str, query: dict[str, str]) -> Answer:
         if not self.referrers:
             return super()._list_referrers(repository, digest, query)
@@ -129,67 +135,10 @@ class NativeRegistry(FakeRegistry):
         return Answer(200, headers, _json({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": entries}))
 
     def _blobs(self, seen: Seen, repository: str, last: str, query: dict[str, str]) -> Answer:
-        if last == "uploads/" and seen.method == "POST":
-            return self._begin(seen, repository, query)
-        if last.startswith("uploads/"):
-            return self._upload(seen, repository, last.partition("/")[2], query)
-        held = self.blobs.setdefault(repository, {})
-        if last not in held:
-            return Answer(404, _JSON, _error("BLOB_UNKNOWN"))
-        if seen.method == "DELETE":
-            del held[last]
+        if seen.method == "DELETE" and last in self.blobs.get(repository, {}):
+            del self.blobs[repository][last]
             return Answer(202)
-        headers = {"Content-Type": _OCTETS, "Docker-Content-Digest": last, "Accept-Ranges": "bytes"}
-        ranged = re.fullmatch(r"bytes=([0-9]+)-([0-9]*)", seen.headers.get("range", ""))
-        data = held[last]
-        if ranged is None or seen.method == "HEAD":
-            return Answer(200, headers, data)
-        first, final = int(ranged[1]), min(int(ranged[2] or len(data) - 1), len(data) - 1)
-        headers["Content-Range"] = f"bytes {first}-{final}/{len(data)}"
-        return Answer(206, headers, data[first:final + 1])
-
-    def _begin(self, seen: Seen, repository: str, query: dict[str, str]) -> Answer:
-        mounted = self.blobs.get(query.get("from", ""), {}).get(query.get("mount", ""))
-        if mounted is not None:
-            return self._created(repository, query["mount"], mounted)
-        if "digest" in query:
-            return self._kept(repository, query["digest"], seen.body)
-        name = secrets.token_hex(8)
-        self._parts[name] = bytearray()
-        return self._progress(202, repository, name)
-
-    def _upload(self, seen: Seen, repository: str, name: str, query: dict[str, str]) -> Answer:
-        if name not in self._parts:
-            return Answer(404, _JSON, _error("BLOB_UPLOAD_UNKNOWN"))
-        part = self._parts[name]
-        if seen.method == "GET":
-            return self._progress(204, repository, name)
-        if seen.method == "DELETE":
-            del self._parts[name]
-            return Answer(204)
-        begins = re.match(r"(?:bytes )?([0-9]+)-", seen.headers.get("content-range", ""))
-        if begins and int(begins[1]) != len(part):
-            return self._progress(416, repository, name)
-        part += seen.body
-        if seen.method == "PATCH":
-            return self._progress(202, repository, name)
-        del self._parts[name]
-        return self._kept(repository, query.get("digest", ""), bytes(part))
-
-    def _progress(self, status: int, repository: str, name: str) -> Answer:
-        return Answer(status, {
-            "Location": f"/v2/{repository}/blobs/uploads/{name}?state=open", "Docker-Upload-UUID": name,
-            "Range": f"0-{max(0, len(self._parts[name]) - 1)}",
-        })
-
-    def _kept(self, repository: str, digest: str, data: bytes) -> Answer:
-        if _digest(data, digest) != digest:
-            return Answer(400, _JSON, _error("DIGEST_INVALID"))
-        return self._created(repository, digest, data)
-
-    def _created(self, repository: str, digest: str, data: bytes) -> Answer:
-        self.blobs.setdefault(repository, {})[digest] = data
-        return Answer(201, {"Location": f"/v2/{repository}/blobs/{digest}", "Docker-Content-Digest": digest})
+        return super()._blobs(seen, repository, last, query)
 
 
 class NativeHandler(_Handler):

@@ -154,6 +154,10 @@ class FakeRegistry:
     tokens to everybody. realm replaces the URL of the token service, actions limits what a token may do,
     token_lifetime is what the token service says and what is kept to (seconds).
     certificate: (certificate file, key file) turns TLS on.
+    client_ca: a CA file; clients must show a certificate of it.
+    identity_token: what the token service takes in a POST in place of a password.
+    mounts: blobs are taken over from other repositories; ranges: parts of blobs are served.
+    Uploads are as strict about offsets as those of the distribution project, and keep what arrived of a broken one.
     referrers: the native referrers API, page_size entries a page (0: all); announces: answer OCI-Subject.
     deletable: whether manifests may be deleted (else 405).
     """
@@ -168,6 +172,10 @@ class FakeRegistry:
         actions: t.Collection[str] = ("pull", "push", "delete"),
         token_lifetime: int = 300,
         certificate: tuple[str, str] | None = None,
+        client_ca: str = "",
+        identity_token: str = "",
+        mounts: bool = True,
+        ranges: bool = True,
         referrers: bool = False,
         announces: bool = True,
         page_size: int = 0,
@@ -179,6 +187,9 @@ class FakeRegistry:
         self.realm = realm
         self.actions = actions
         self.token_lifetime = token_lifetime
+        self.identity_token = identity_token
+        self.mounts = mounts
+        self.ranges = ranges
         self.referrers = referrers
         self.announces = announces
         self.page_size = page_size
@@ -191,12 +202,16 @@ class FakeRegistry:
         self.errors: list[BaseException] = []
         self.stopping = threading.Event()
         self._lock = threading.RLock()
-        self._tokens: dict[str, tuple[str, float]] = {}
-        self._uploads: set[str] = set()
+        self._tokens: dict[str, tuple[tuple[str, ...], float]] = {}
+        self.uploads: dict[str, bytearray] = {}
+        self._breaks: list[list[t.Any]] = []
         self._tls: ssl.SSLContext | None = None
         if certificate is not None:
             self._tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
             self._tls.load_cert_chain(*certificate)
+            if client_ca:
+                self._tls.verify_mode = ssl.CERT_REQUIRED
+                self._tls.load_verify_locations(client_ca)
         self._server = _Server(self)
         self.port: int = self._server.server_address[1]
         self.host = f"127.0.0.1:{self.port}"
@@ -301,6 +316,19 @@ class FakeRegistry:
 
         self.faults.append(hook)
 
+    def break_body(self, after: int, *, method: str, path: str = "", times: int = 1) -> None:
+        """Cut connections while such requests come in, after so many bytes of their body; those bytes count."""
+        self._breaks.append([method, path, after, times])
+
+    def breaks_after(self, method: str, path: str) -> int | None:
+        """Say after how many bytes of a request's body its connection is cut."""
+        with self._lock:
+            for entry in self._breaks:
+                if entry[0] == method and entry[1] in path and entry[3] > 0:
+                    entry[3] -= 1
+                    return t.cast(int, entry[2])
+        return None
+
     def requests(self, method: str = "", path: str = "") -> list[Seen]:
         """Return the logged requests whose method is this and whose path contains that."""
         return [seen for seen in list(self.log) if path in seen.path and method in ("", seen.method)]
@@ -332,7 +360,7 @@ class FakeRegistry:
         parts = urlsplit(seen.path)
         query = {name: values[0] for name, values in parse_qs(parts.query).items()}
         if parts.path == "/token":
-            return self._give_token(seen, query)
+            return self._give_token(seen, parse_qs(parts.query).get("scope", []))
         match = _PATH.fullmatch(parts.path)
         refusal = self._refuse(seen, match["repository"] if match else "")
         if refusal is not None:
@@ -353,10 +381,11 @@ class FakeRegistry:
             return Answer(401, {"WWW-Authenticate": 'Basic realm="fake registry"'}, _error("UNAUTHORIZED"))
         if self.auth == "bearer":
             action = _ACTIONS.get(seen.method, "push")
-            scope, expiry = self._tokens.get(seen.secret, ("", 0.0))
-            kind, name, actions = [*scope.split(":"), "", "", ""][:3]
-            allowed = kind == "repository" and name == repository and action in actions.split(",")
-            if allowed and time.monotonic() < expiry:
+            scopes, expiry = self._tokens.get(seen.secret, ((), 0.0))
+            query = parse_qs(urlsplit(seen.path).query)
+            needed = [(repository, action), *((name, "pull") for name in query.get("from", []))]
+            granted = {(name, one) for scope in scopes for name, one in _granted(scope)}
+            if granted.issuperset(needed) and time.monotonic() < expiry:
                 return None
             challenge = (
                 f'Bearer realm="{self.realm or self.url + "/token"}",service="fake",'
@@ -368,15 +397,30 @@ class FakeRegistry:
     def _basic(self) -> str:
         return base64.b64encode(f"{self.username}:{self.password}".encode()).decode()
 
-    def _give_token(self, seen: Seen, query: dict[str, str]) -> Answer:
+    def _give_token(self, seen: Seen, scopes: t.Sequence[str]) -> Answer:
+        if seen.method == "POST":
+            return self._refresh(seen)
         if self.username and seen.secret != self._basic():
             return Answer(401, {}, _error("UNAUTHORIZED"))
-        kind, name, wanted = [*query.get("scope", "").split(":"), "", "", ""][:3]
-        granted = ",".join(action for action in wanted.split(",") if action in self.actions)
+        return self._token(scopes)
+
+    def _refresh(self, seen: Seen) -> Answer:
+        form = {name: values[0] for name, values in parse_qs(seen.body.decode()).items()}
+        given = form.get("grant_type") == "refresh_token" and form.get("client_id") and form.get("service") == "fake"
+        if seen.authorized or not given or form.get("refresh_token") != self.identity_token or not self.identity_token:
+            return Answer(401, {}, _error("UNAUTHORIZED"))
+        return self._token(form.get("scope", "").split(" "), "access_token")
+
+    def _token(self, scopes: t.Sequence[str], member: str = "token") -> Answer:
         token = secrets.token_urlsafe(24)
-        self._tokens[token] = (f"{kind}:{name}:{granted}", time.monotonic() + self.token_lifetime)
+        allowed = []
+        for scope in scopes:
+            kind, name, wanted = [*scope.split(":"), "", "", ""][:3]
+            granted = ",".join(action for action in wanted.split(",") if action in self.actions)
+            allowed.append(f"{kind}:{name}:{granted}")
+        self._tokens[token] = (tuple(allowed), time.monotonic() + self.token_lifetime)
         return Answer(
-            200, {"Content-Type": "application/json"}, _json({"token": token, "expires_in": self.token_lifetime})
+            200, {"Content-Type": "application/json"}, _json({member: token, "expires_in": self.token_lifetime})
         )
 
     def _manifests(self, seen: Seen, repository: str, reference: str) -> Answer:
@@ -443,20 +487,67 @@ class FakeRegistry:
     def _blobs(self, seen: Seen, repository: str, last: str, query: dict[str, str]) -> Answer:
         blobs = self.blobs.setdefault(repository, {})
         if last == "uploads/" and seen.method == "POST":
-            upload = secrets.token_hex(8)
-            self._uploads.add(upload)
-            return Answer(202, {"Location": f"/v2/{repository}/blobs/uploads/{upload}?state=open"})
-        upload = last.partition("/")[2]
-        if last.startswith("uploads/") and seen.method == "PUT":
-            if upload not in self._uploads:
-                return Answer(404, _JSON, _error("BLOB_UPLOAD_UNKNOWN"))
-            self._uploads.discard(upload)
-            if query.get("digest") != digest_of(seen.body):
-                return Answer(400, _JSON, _error("DIGEST_INVALID"))
-            return Answer(201, {"Location": f"/v2/{repository}/blobs/{self.put_blob(repository, seen.body)}"})
+            return self._begin_upload(repository, blobs, query)
+        if last.startswith("uploads/"):
+            return self._upload(seen, repository, last.partition("/")[2], query)
         if last not in blobs:
             return Answer(404, _JSON, _error("BLOB_UNKNOWN"))
-        return Answer(200, {"Content-Type": "application/octet-stream", "Docker-Content-Digest": last}, blobs[last])
+        headers = {"Content-Type": "application/octet-stream", "Docker-Content-Digest": last}
+        part = re.fullmatch(r"bytes=([0-9]+)-", seen.headers.get("range", ""))
+        if not self.ranges or part is None:
+            return Answer(200, headers, blobs[last])
+        start, size = int(part[1]), len(blobs[last])
+        if start >= size:
+            return Answer(416, {"Content-Range": f"bytes */{size}"})
+        return Answer(206, {**headers, "Content-Range": f"bytes {start}-{size - 1}/{size}"}, blobs[last][start:])
+
+    def _begin_upload(self, repository: str, blobs: dict[str, bytes], query: dict[str, str]) -> Answer:
+        mounted = self.blobs.get(query.get("from", ""), {}).get(query.get("mount", ""))
+        if mounted is not None and self.mounts:
+            blobs[query["mount"]] = mounted
+            return Answer(201, {"Location": f"/v2/{repository}/blobs/{query['mount']}"})
+        upload = secrets.token_hex(8)
+        self.uploads[upload] = bytearray()
+        return Answer(202, {"Location": f"/v2/{repository}/blobs/uploads/{upload}?state=open"})
+
+    @staticmethod
+    def _patch(seen: Seen, data: bytearray, headers: dict[str, str]) -> Answer:
+        declared = re.fullmatch(r"([0-9]+)-([0-9]+)", seen.headers.get("content-range", ""))
+        if "content-range" in seen.headers:
+            length = int(seen.headers.get("content-length", "-1"))
+            if declared is None or int(declared[2]) - int(declared[1]) + 1 != length:
+                return Answer(400, _JSON, _error("SIZE_INVALID"))
+            if int(declared[1]) != len(data):
+                return Answer(416, headers)
+        data += seen.body
+        location = headers["Location"].partition("?")[0]
+        return Answer(202, {
+            **headers, "Location": f"{location}?state={len(data)}", "Range": f"0-{max(0, len(data) - 1)}",
+        })
+
+    def _upload(self, seen: Seen, repository: str, upload: str, query: dict[str, str]) -> Answer:
+        """Answer to one upload as the distribution project does (registry/handlers/blobupload.go)."""
+        if upload not in self.uploads:
+            return Answer(404, _JSON, _error("BLOB_UPLOAD_UNKNOWN"))
+        data = self.uploads[upload]
+        headers = {
+            "Location": f"/v2/{repository}/blobs/uploads/{upload}?state={len(data)}",
+            "Range": f"0-{max(0, len(data) - 1)}", "Docker-Upload-UUID": upload,
+        }
+        if seen.method == "GET":
+            return Answer(204, headers)
+        if seen.method == "DELETE":
+            del self.uploads[upload]
+            return Answer(204)
+        if seen.method == "PATCH":
+            return self._patch(seen, data, headers)
+        data += seen.body
+        del self.uploads[upload]
+        wanted = query.get("digest", "")
+        if wanted.partition(":")[0] not in ("sha256", "sha512") or wanted != digest_of(data, wanted.partition(":")[0]):
+            return Answer(400, _JSON, _error("DIGEST_INVALID"))
+        self.blobs[repository][wanted] = bytes(data)
+        return Answer(201, {"Location": f"/v2/{repository}/blobs/{wanted}"})
 
 
 class _Server(ThreadingHTTPServer):
@@ -500,7 +591,9 @@ class _Handler(BaseHTTPRequestHandler):
     def _serve(self) -> None:
         registry = self.server.registry
         scheme, _space, secret = self.headers.get("Authorization", "").partition(" ")
-        body = self.rfile.read(int(self.headers.get("Content-Length", "0")))
+        length = int(self.headers.get("Content-Length", "0"))
+        broken = registry.breaks_after(self.command, self.path)
+        body = self.rfile.read(length if broken is None else min(length, broken))
         headers = {name.lower(): value for name, value in self.headers.items()}
         seen = Seen(self.command, self.path, scheme.lower(), secret, headers, body, self.client_address)
         try:
@@ -508,12 +601,15 @@ class _Handler(BaseHTTPRequestHandler):
         except BaseException as exc:
             registry.errors.append(exc)
             raise
+        if broken is not None:
+            self.close_connection = True
+            return
         try:
             self._send(answer, fault)
         except OSError:
             self.close_connection = True
 
-    do_GET = do_HEAD = do_PUT = do_POST = do_DELETE = _serve
+    do_GET = do_HEAD = do_PUT = do_POST = do_PATCH = do_DELETE = _serve
 
     def _send(self, answer: Answer, fault: Fault) -> None:
         if fault.delay:
@@ -568,6 +664,11 @@ class _Handler(BaseHTTPRequestHandler):
 
 _JSON = {"Content-Type": "application/json"}
 _PAGE = b"<!DOCTYPE html>\n<html><head><title>Log in</title></head><body>canary-of-a-foreign-page</body></html>\n"
+
+
+def _granted(scope: str) -> list[tuple[str, str]]:
+    kind, name, actions = [*scope.split(":"), "", "", ""][:3]
+    return [(name, action) for action in actions.split(",")] if kind == "repository" else []
 
 
 def _json(value: t.Any) -> bytes:

@@ -60,6 +60,7 @@ def copy_image(source: Images, target: Images, names: tuple[str, str], *, dry_ru
     Never raises for an image that fails: the result carries the reason. The source is never changed.
     """
     copy = Copy(*names)
+    work: Copying | None = None
     try:
         image, destination = (references.parse_image(name) for name in names)
         manifest = source.manifest(image)
@@ -73,8 +74,8 @@ def copy_image(source: Images, target: Images, names: tuple[str, str], *, dry_ru
         work = Copying(source, target, image, destination, dry_run)
         work.image(manifest)
     except HallmarkError as exc:
-        return replace(copy, reasons=(exc.as_reason(),))
-    return replace(copy, changed=work.changed, written=tuple(work.written))
+        copy = replace(copy, reasons=(exc.as_reason(),))
+    return replace(copy, changed=work.changed, written=tuple(work.written)) if work else copy
 
 
 def settle(target: Images, copy: Copy) -> Copy:

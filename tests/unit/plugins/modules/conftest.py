@@ -12,6 +12,7 @@ import pathlib
 import typing as t
 
 import pytest
+import yaml
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.testing import patch_module_args
 from ansible_collections.hallmark.signing.plugins.module_utils._keys import encrypted_key
@@ -38,6 +39,20 @@ class Result(t.NamedTuple):
 
 
 Run = t.Callable[..., Result]
+
+
+@functools.cache
+def _documented(module: str, text: str) -> dict[str, t.Any]:
+    return t.cast("dict[str, t.Any]", yaml.safe_load(text))
+
+
+def lacking(entries: dict[str, t.Any], result: dict[str, t.Any]) -> set[str]:
+    """Return what the documentation promises in every outcome and a result does not have, lists looked into."""
+    missing = {name for name, entry in entries.items() if entry["returned"] == "always" and name not in result}
+    for name, entry in entries.items():
+        if "contains" in entry and isinstance(result.get(name), list):
+            missing |= {f"{name}[].{one}" for item in result[name] for one in lacking(entry["contains"], item)}
+    return missing
 
 
 @pytest.fixture
@@ -68,6 +83,7 @@ def run_module(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatc
             wanted = {"changed", "reasons", *keys}
             surplus |= PATH_INFO if "path" in keys else set()
             assert set(result) - surplus - ({"diff"} if diff else set()) == wanted
+            assert lacking(_documented(module.__name__, module.RETURN), result) == set()
             assert bool(result["reasons"]) or not failed
             for reason in result["reasons"]:
                 assert sorted(reason) == REASON

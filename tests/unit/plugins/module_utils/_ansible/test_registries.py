@@ -12,7 +12,7 @@ import pytest
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible_collections.hallmark.signing.plugins.module_utils._ansible import registries
 from ansible_collections.hallmark.signing.plugins.module_utils._errors import KeyFileError, RegistryError
-from ansible_collections.hallmark.signing.plugins.module_utils._oci.transport import HostSettings
+from ansible_collections.hallmark.signing.plugins.module_utils._oci.transport import HostSettings, RegistrySettings
 
 KEY_ID = "0123456789abcdef" * 4
 
@@ -22,6 +22,10 @@ def validate(spec: registries.Spec, **params: t.Any) -> dict[str, t.Any]:
     result = ArgumentSpecValidator(spec).validate(params)
     assert result.error_messages == []
     return t.cast("dict[str, t.Any]", result.validated_parameters)
+
+
+def settings_of(params: dict[str, t.Any], **options: t.Any) -> RegistrySettings:
+    return registries.images(params, **options).registries.settings
 
 
 def errors(spec: registries.Spec, **params: t.Any) -> str:
@@ -40,7 +44,7 @@ def test_registry_options_have_the_defaults_of_the_contract() -> None:
     (entry,) = validate(registries.registry_spec(), registries=[{"host": "r.example.org"}])["registries"]
     assert entry == {
         "host": "r.example.org", "username": None, "password": None, "ca_path": None, "validate_certs": True,
-        "plain_http": None,
+        "plain_http": None, "client_cert": None, "client_key": None, "mirrors": [],
     }
 
 
@@ -61,7 +65,7 @@ def test_settings_are_those_given() -> None:
         {"host": "127.0.0.1:5000", "validate_certs": False, "plain_http": True},
     ]
     params = validate(registries.registry_spec(), registries=entries, timeout=7, workers=3)
-    settings = registries.registries(params).settings
+    settings = settings_of(params)
     assert settings.hosts == {
         "r.example.org": HostSettings("robot", "canary", "/ca.pem", True, None),
         "127.0.0.1:5000": HostSettings(None, None, None, False, True),
@@ -72,29 +76,29 @@ def test_settings_are_those_given() -> None:
 
 @pytest.mark.parametrize("number", [0, -1])
 def test_timeout_and_workers_are_at_least_one(number: int) -> None:
-    settings = registries.registries(validate(registries.registry_spec(), timeout=number, workers=number)).settings
+    settings = settings_of(validate(registries.registry_spec(), timeout=number, workers=number))
     assert (settings.timeout, settings.workers) == (1.0, 1)
 
 
 def test_credentials_come_from_the_file_that_is_named(tmp_path: pathlib.Path) -> None:
     path = tmp_path / "auth.json"
     path.write_text('{"auths": {"r.example.org": {"auth": "cm9ib3Q6Y2FuYXJ5"}}}')
-    settings = registries.registries(validate(registries.registry_spec(), registry_auth_file=str(path))).settings
+    settings = settings_of(validate(registries.registry_spec(), registry_auth_file=str(path)))
     credentials = settings.credentials_for("r.example.org")
     assert credentials is not None
     assert (credentials.username, credentials.password) == ("robot", "canary")
-    assert registries.registries(validate(registries.registry_spec())).settings.credentials_for("r.example.org") is None
+    assert settings_of(validate(registries.registry_spec())).credentials_for("r.example.org") is None
 
 
 def test_missing_file_of_credentials_is_an_error(tmp_path: pathlib.Path) -> None:
     with pytest.raises(RegistryError) as caught:
-        registries.registries(validate(registries.registry_spec(), registry_auth_file=str(tmp_path / "missing")))
+        registries.images(validate(registries.registry_spec(), registry_auth_file=str(tmp_path / "missing")))
     assert caught.value.code == "not_found"
 
 
 def test_last_of_two_entries_for_one_host_counts() -> None:
     params = validate(registries.registry_spec(), registries=[{"host": "r", "plain_http": True}, {"host": "r"}])
-    assert registries.registries(params).settings.hosts == {"r": HostSettings(None, None, None, True, None)}
+    assert settings_of(params).hosts == {"r": HostSettings(None, None, None, True, None)}
 
 
 def test_key_ids_are_checked() -> None:

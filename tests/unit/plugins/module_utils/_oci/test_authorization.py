@@ -180,16 +180,16 @@ def test_a_token_is_in_no_repr() -> None:
     assert CANARY not in repr(Token(CANARY, 1.0))
 
 
-@pytest.mark.parametrize(("credentials", "names_helpers", "words"), [
-    (Credentials("robot", CANARY, "registries"), False, "refuses user 'robot' (credentials from registries)"),
-    (Credentials("robot", CANARY, "/root/auth.json"), True, "credentials from /root/auth.json"),
-    (None, True, "credential helper"),
-    (None, False, "no credentials are known"),
+@pytest.mark.parametrize(("credentials", "words"), [
+    (Credentials("robot", CANARY, "registries"), "refuses user 'robot' (credentials from registries)"),
+    (Credentials("robot", CANARY, "/root/auth.json"), "credentials from /root/auth.json"),
+    (Credentials("<token>", "", "/auth.json", CANARY), "refuses the identity token (credentials from /auth.json)"),
+    (None, "no credentials are known"),
 ])
 def test_a_refusal_says_whose_credentials_were_used(
-    credentials: Credentials | None, names_helpers: bool, words: str
+    credentials: Credentials | None, words: str
 ) -> None:
-    error = authorization.no_credentials(credentials, names_helpers=names_helpers, where="r.io")
+    error = authorization.no_credentials(credentials, where="r.io")
     assert (error.code, error.object) == ("unauthorized", "r.io")
     assert words in error.cause
     assert CANARY not in str(error)

@@ -38,10 +38,10 @@ def test_makes_a_basic_header() -> None:
 
 @pytest.mark.parametrize("value", [
     Credentials("robot", CANARY, "x"),
-    AuthFile("x", {"h": Credentials("robot", CANARY, "x")}, False),
+    AuthFile("x", {"h": Credentials("robot", CANARY, "x")}),
     HostSettings(username="robot", password=CANARY),
     RegistrySettings(
-        AuthFile("x", {"h": Credentials("robot", CANARY, "x")}, False), {"h": HostSettings("robot", CANARY)}
+        AuthFile("x", {"h": Credentials("robot", CANARY, "x")}), {"h": HostSettings("robot", CANARY)}
     ),
 ])
 def test_a_password_is_in_no_repr(value: t.Any) -> None:
@@ -94,18 +94,19 @@ def test_another_host_or_port_gets_nothing(tmp_path: Path, host: str) -> None:
     assert read(tmp_path, {"auths": {"r.io": {"auth": encoded("robot", "pw")}}}).for_host(host) is None
 
 
-@pytest.mark.parametrize(("document", "names_helpers"), [
-    ({}, False),
-    ({"auths": {}}, False),
-    ({"auths": None}, False),
-    ({"credsStore": ""}, False),
-    ({"credHelpers": {}}, False),
-    ({"credsStore": "desktop"}, True),
-    ({"credHelpers": {"r.io": "ecr-login"}}, True),
+@pytest.mark.parametrize(("document", "helpers", "store"), [
+    ({}, {}, None),
+    ({"auths": {}}, {}, None),
+    ({"auths": None}, {}, None),
+    ({"credsStore": ""}, {}, None),
+    ({"credHelpers": {}}, {}, None),
+    ({"credsStore": "desktop"}, {}, "desktop"),
+    ({"credHelpers": {"r.io": "ecr-login"}}, {"r.io": "ecr-login"}, None),
+    ({"credHelpers": {"https://index.docker.io/v1/": "pass"}}, {"index.docker.io": "pass"}, None),
 ])
-def test_notices_helpers(tmp_path: Path, document: t.Any, names_helpers: bool) -> None:
+def test_notices_helpers(tmp_path: Path, document: t.Any, helpers: dict[str, str], store: str | None) -> None:
     found = read(tmp_path, document)
-    assert (found.names_helpers, found.by_host) == (names_helpers, {})
+    assert (found.helpers, found.store, found.by_host) == (helpers, store, {})
 
 
 @pytest.mark.parametrize("document", [
@@ -167,7 +168,7 @@ def test_a_file_that_was_asked_for_must_be_readable(
 
 def test_dockers_own_file_may_be_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path / "none"))
-    assert credentials.read_auth_file(None) == AuthFile(str(tmp_path / "none" / "config.json"), {}, False)
+    assert credentials.read_auth_file(None) == AuthFile(str(tmp_path / "none" / "config.json"), {})
 
 
 @pytest.mark.parametrize("by_variable", [True, False])
@@ -202,4 +203,7 @@ def test_an_entry_for_a_namespace_is_not_for_its_whole_host(tmp_path: Path) -> N
 # "docker login" with a refresh token writes identitytoken and an auth without a password.
 def test_an_identity_token_is_no_empty_password(tmp_path: Path) -> None:
     entry = {"auth": encoded("00000000-0000-0000-0000-000000000000", ""), "identitytoken": CANARY}
-    assert read(tmp_path, {"auths": {"r.azurecr.io": entry}}).for_host("r.azurecr.io") is None
+    found = read(tmp_path, {"auths": {"r.azurecr.io": entry}}).for_host("r.azurecr.io")
+    assert found is not None
+    assert (found.password, found.identity_token) == ("", CANARY)
+    assert CANARY not in repr(found)

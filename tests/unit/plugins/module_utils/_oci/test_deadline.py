@@ -50,7 +50,7 @@ def fetch(pools: urllib3.PoolManager, url: str, seconds: float | None) -> bytes:
 
     if seconds is None:
         return work()
-    with deadline.until(time.monotonic() + seconds):
+    with deadline.Bound(time.monotonic() + seconds):
         return work()
 
 
@@ -98,7 +98,7 @@ def test_a_bound_is_for_its_thread_only(registry: Start) -> None:
     fake.fail(Fault(status=200, body=b"xx", trickle=0.1))
     pools = deadline.pool_manager()
     bodies: list[bytes] = []
-    with deadline.until(time.monotonic() - 1):
+    with deadline.Bound(time.monotonic() - 1):
         thread = threading.Thread(target=lambda: bodies.append(fetch(pools, fake.url, None)))
         thread.start()
         thread.join(5)
@@ -111,7 +111,7 @@ def test_connections_are_kept_and_each_answer_has_its_bound(registry: Start) -> 
     fake.fail(TRICKLES["body"])
     pools = deadline.pool_manager()
     for _turn in range(3):
-        with deadline.until(time.monotonic() + 5):
+        with deadline.Bound(time.monotonic() + 5):
             assert pools.request("GET", fake.url).data == b"quick"
     begun = time.monotonic()
     with pytest.raises((HTTPError, TimeoutError)):
@@ -132,7 +132,7 @@ def test_nothing_is_read_when_the_time_is_up(pair: tuple[socket.socket, socket.s
     # Even where something is there: it could be there each time.
     pair[1].sendall(b"x")
     reader = deadline._BoundedReader(pair[0])
-    with deadline.until(time.monotonic() - 0.001), pytest.raises(TimeoutError, match="the time is up"):
+    with deadline.Bound(time.monotonic() - 0.001), pytest.raises(TimeoutError, match="the time is up"):
         reader.read(1)
     assert reader.read(1) == b"x"
 
@@ -143,7 +143,7 @@ def test_a_reader_ends_with_the_stream_and_holds_the_socket_open(pair: tuple[soc
     pair[1].close()
     pair[0].close()
     assert reader.readable()
-    with deadline.until(time.monotonic() + 5):
+    with deadline.Bound(time.monotonic() + 5):
         assert (reader.read(1), reader.read(1)) == (b"x", b"")
     assert pair[0].fileno() != -1
     reader.close()
@@ -153,7 +153,7 @@ def test_a_reader_ends_with_the_stream_and_holds_the_socket_open(pair: tuple[soc
 
 def test_a_bound_ends_where_the_block_fails(pair: tuple[socket.socket, socket.socket]) -> None:
     reader = deadline._BoundedReader(pair[0])
-    with pytest.raises(KeyError), deadline.until(time.monotonic() - 1):
+    with pytest.raises(KeyError), deadline.Bound(time.monotonic() - 1):
         raise KeyError("x")
     pair[1].sendall(b"x")
     assert reader.read(1) == b"x"

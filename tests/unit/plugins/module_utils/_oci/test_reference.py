@@ -338,23 +338,3 @@ def test_a_name_with_more_is_refused(name: str) -> None:
 def test_compares_names(one: str, other: str, same: bool) -> None:
     for pair in ((one, other), (other, one)):
         assert reference.same_name(*pair) is same
-
-
-@pytest.mark.parametrize(("one", "other", "same"), [
-    ("r.io/app", "r.io/app", True),
-    ("r.io/app:1", "r.io/app:1", True),
-    ("alpine:3", "index.docker.io/library/alpine:3", True),
-    (f"r.io/app:1@{D256}", "r.io/app:1", True),
-    (f"r.io/app@{D256}", f"r.io/app@{D512}", True),
-    ("localhost:5000/app", f"localhost:5000/app@{D256}", True),
-    ("r.io/app:1", "r.io/app:2", False),
-    ("r.io/app:1", "r.io/app", False),
-    ("r.io/app:latest", "r.io/app", False),
-    ("r.io/app:1", "r.io/other:1", False),
-    ("r.io/app:1", "evil.io/app:1", False),
-    ("r.io/app:1\n", "r.io/app:1\n", False),
-    ("", "", False),
-])
-def test_compares_references(one: str, other: str, same: bool) -> None:
-    for pair in ((one, other), (other, one)):
-        assert reference.same_reference(*pair) is same

@@ -10,12 +10,13 @@ import os
 import subprocess
 import sys
 import threading
+import time
 import types
 import typing as t
 
 import pytest
 from ansible_collections.hallmark.signing.plugins.module_utils._errors import HallmarkError, ReasonCode
-from ansible_collections.hallmark.signing.plugins.module_utils._oci import manifest, referrers
+from ansible_collections.hallmark.signing.plugins.module_utils._oci import manifest, referrers, shared_tag
 from ansible_collections.hallmark.signing.plugins.module_utils._oci.digest import digest_of
 from ansible_collections.hallmark.signing.plugins.module_utils._oci.manifest import (
     OCI_INDEX,
@@ -31,6 +32,7 @@ Connect = t.Callable[..., Registries]
 
 LOGIN: dict[str, t.Any] = {"username": "robot", "password": "canary-of-a-password"}
 TYPE = "application/vnd.dev.sigstore.bundle.v0.3+json"
+EMPTY = Descriptor(manifest.OCI_EMPTY, digest_of(b"{}"), 2)
 
 
 def app(fake: FakeRegistry) -> Reference:
@@ -46,7 +48,7 @@ def bundle(fake: FakeRegistry, subject: str, note: str = "x") -> bytes:
     """Return a manifest that refers to subject; its config blob is in the registry."""
     fake.put_blob("app", b"{}")
     return manifest.encode_image(
-        config=referrers.empty_config(), layers=[], annotations={"note": note},
+        config=EMPTY, layers=[], annotations={"note": note},
         subject=subject_of(fake, subject), artifact_type=TYPE,
     )
 
@@ -84,13 +86,6 @@ def test_the_fallback_tag_is_the_digest(algorithm: str) -> None:
     digest = digest_of(b"", algorithm=algorithm)
     # A tag has at most 128 characters: the specification cuts the hexadecimal part to 64.
     assert referrers.fallback_tag(digest) == f"{algorithm}-{digest[7:71]}"
-
-
-def test_the_empty_config_is_as_cosign_writes_it() -> None:
-    assert referrers.empty_config().as_json() == {
-        "mediaType": "application/vnd.oci.empty.v1+json", "size": 2,
-        "digest": "sha256:44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a",
-    }
 
 
 # Reading by the API ------------------------------------------------------------------------------------------------
@@ -445,7 +440,7 @@ def test_attaches_in_one_request_where_the_registry_lists_by_itself(
     raw = bundle(fake, digest)
     client = connect(fake, **LOGIN)
     client.manifest(app(fake))
-    attached = referrers.attach(client, app(fake), subject_of(fake, digest), raw)
+    attached, _written = referrers.attach(client, app(fake), subject_of(fake, digest), raw)
     assert attached == Descriptor(OCI_MANIFEST, digest_of(raw), len(raw), TYPE, {"note": "x"})
     assert fake.manifests["app"][attached.digest] == Stored(OCI_MANIFEST, raw)
     assert client.has_referrers_api == {fake.host: True}
@@ -473,18 +468,18 @@ def test_an_announcement_for_another_subject_does_not_count(registry: Start, con
     fake = registry()
     digest = fake.put_image("app", "1")
     fake.fail(Fault(headers={"OCI-Subject": "sha256:" + "0" * 64}), method="PUT")
-    attached = referrers.attach(connect(fake), app(fake), subject_of(fake, digest), bundle(fake, digest))
+    attached, _written = referrers.attach(connect(fake), app(fake), subject_of(fake, digest), bundle(fake, digest))
     assert listed(fake, digest) == [attached.digest]
 
 
 def test_makes_the_fallback_index(registry: Start, connect: Connect, monkeypatch: pytest.MonkeyPatch) -> None:
     pauses: list[float] = []
-    monkeypatch.setattr(referrers, "time", types.SimpleNamespace(sleep=pauses.append))
+    monkeypatch.setattr(shared_tag, "time", types.SimpleNamespace(sleep=pauses.append, monotonic=time.monotonic))
     fake = registry()
     digest = fake.put_image("app", "1")
     raw = bundle(fake, digest)
     client = connect(fake)
-    attached = referrers.attach(client, app(fake), subject_of(fake, digest), raw)
+    attached, _written = referrers.attach(client, app(fake), subject_of(fake, digest), raw)
     stored = fake.manifests["app"][digest.replace(":", "-")]
     assert stored.media_type == OCI_INDEX
     assert stored.members == {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [{
@@ -502,7 +497,7 @@ def test_entries_of_others_are_kept_whole_and_sorted(registry: Start, connect: C
     digest = fake.put_image("app", "1")
     others = [entry(2 ** 255, data="eA==", future={"x": [1]}), entry(1, platform={"os": "x"}, annotations={"k": "<v>"})]
     plant(fake, digest, *others)
-    attached = referrers.attach(connect(fake), app(fake), subject_of(fake, digest), bundle(fake, digest))
+    attached, _written = referrers.attach(connect(fake), app(fake), subject_of(fake, digest), bundle(fake, digest))
     members = fake.manifests["app"][digest.replace(":", "-")].members["manifests"]
     assert [member["digest"] for member in members] == sorted(
         [attached.digest, *(other["digest"] for other in others)]
@@ -543,7 +538,7 @@ def test_a_tag_that_is_the_image_itself_is_replaced(registry: Start, connect: Co
     fake = registry()
     digest = fake.put_image("app", "1")
     fake.manifests["app"][digest.replace(":", "-")] = fake.manifests["app"][digest]
-    attached = referrers.attach(connect(fake), app(fake), subject_of(fake, digest), bundle(fake, digest))
+    attached, _written = referrers.attach(connect(fake), app(fake), subject_of(fake, digest), bundle(fake, digest))
     assert listed(fake, digest) == [attached.digest]
     assert digest in fake.manifests["app"]
 
@@ -589,6 +584,7 @@ PROGRAM = """
 import sys
 from ansible_collections.hallmark.signing.plugins.module_utils._oci import manifest, referrers
 from ansible_collections.hallmark.signing.plugins.module_utils._oci.credentials import AuthFile
+from ansible_collections.hallmark.signing.plugins.module_utils._oci.digest import digest_of
 from ansible_collections.hallmark.signing.plugins.module_utils._oci.reference import Reference
 from ansible_collections.hallmark.signing.plugins.module_utils._oci.registry import Registries
 from ansible_collections.hallmark.signing.plugins.module_utils._oci.transport import RegistrySettings
@@ -596,12 +592,13 @@ host, digest, size, name = sys.argv[1:]
 client = Registries(RegistrySettings(AuthFile("none", {})))
 for number in range(5):
     raw = manifest.encode_image(
-        config=referrers.empty_config(), layers=[], annotations={"note": name + str(number)},
+        config=manifest.Descriptor(manifest.OCI_EMPTY, digest_of(b"{}"), 2), layers=[],
+        annotations={"note": name + str(number)},
         subject=manifest.Descriptor(manifest.OCI_MANIFEST, digest, int(size)), artifact_type="x/y",
     )
     print(referrers.attach(
         client, Reference(host, "app"), manifest.Descriptor(manifest.OCI_MANIFEST, digest, int(size)), raw
-    ).digest)
+    )[0].digest)
 """
 
 
@@ -624,7 +621,7 @@ def test_threads_and_processes_lose_nothing(registry: Start, connect: Connect) -
     def work(client: Registries, name: str) -> None:
         for number in range(5):
             raw = bundle(fake, digest, f"{name} {number}")
-            attached.append(referrers.attach(client, app(fake), subject, raw).digest)
+            attached.append(referrers.attach(client, app(fake), subject, raw)[0].digest)
 
     shared = connect(fake)
     clients = [shared, shared, shared, connect(fake), connect(fake)]
@@ -662,27 +659,27 @@ def test_an_entry_that_another_host_overwrote_is_written_again(registry: Start, 
     fake = registry()
     digest = fake.put_image("app", "1")
     overwriting(fake, digest, times)
-    attached = referrers.attach(connect(fake), app(fake), subject_of(fake, digest), bundle(fake, digest))
+    attached, _written = referrers.attach(connect(fake), app(fake), subject_of(fake, digest), bundle(fake, digest))
     assert sorted(listed(fake, digest)) == sorted([entry(1)["digest"], attached.digest])
 
 
 def test_the_last_write_is_read_back_before_it_is_given_up(
     registry: Start, connect: Connect, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(referrers, "time", types.SimpleNamespace(sleep=lambda _pause: None))
+    monkeypatch.setattr(shared_tag, "time", types.SimpleNamespace(sleep=lambda _pause: None, monotonic=time.monotonic))
     fake = registry()
     digest = fake.put_image("app", "1")
-    overwriting(fake, digest, referrers._WRITE_ATTEMPTS - 1)
-    attached = referrers.attach(connect(fake), app(fake), subject_of(fake, digest), bundle(fake, digest))
+    overwriting(fake, digest, shared_tag._ATTEMPTS - 1)
+    attached, _written = referrers.attach(connect(fake), app(fake), subject_of(fake, digest), bundle(fake, digest))
     assert attached.digest in listed(fake, digest)
-    assert len(fake.requests("PUT", "/manifests/sha256-")) == referrers._WRITE_ATTEMPTS
+    assert len(fake.requests("PUT", "/manifests/sha256-")) == shared_tag._ATTEMPTS
 
 
 def test_an_entry_that_is_always_overwritten_is_an_error(
     registry: Start, connect: Connect, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pauses: list[float] = []
-    monkeypatch.setattr(referrers, "time", types.SimpleNamespace(sleep=pauses.append))
+    monkeypatch.setattr(shared_tag, "time", types.SimpleNamespace(sleep=pauses.append, monotonic=time.monotonic))
     fake = registry()
     digest = fake.put_image("app", "1")
     overwriting(fake, digest, 1000)

@@ -12,6 +12,7 @@ import typing as t
 
 import pytest
 from ansible_collections.hallmark.signing.plugins.module_utils._errors import HallmarkError, ReasonCode, RegistryError
+from ansible_collections.hallmark.signing.plugins.module_utils._oci import content, referrers
 from ansible_collections.hallmark.signing.plugins.module_utils._oci import registry as registry_module
 from ansible_collections.hallmark.signing.plugins.module_utils._oci.digest import digest_of
 from ansible_collections.hallmark.signing.plugins.module_utils._oci.manifest import (
@@ -60,8 +61,8 @@ def test_fetches_a_manifest(registry: Start, connect: Connect, by_digest: bool) 
     assert (found.digest, found.raw, found.media_type) == (digest, fake.manifests["app"]["1"].raw, OCI_MANIFEST)
     assert fake.log[0].path == f"/v2/app/manifests/{digest if by_digest else '1'}"
     assert fake.log[0].headers["accept"] == (
-        "application/vnd.oci.image.manifest.v1+json, application/vnd.oci.image.index.v1+json, "
-        "application/vnd.docker.distribution.manifest.v2+json, "
+        "application/vnd.oci.image.manifest.v1+json, application/vnd.docker.distribution.manifest.v2+json, "
+        "application/vnd.oci.image.index.v1+json, "
         "application/vnd.docker.distribution.manifest.list.v2+json"
     )
 
@@ -194,7 +195,7 @@ def test_an_image_has_no_descendants(registry: Start, connect: Connect) -> None:
     fake = registry()
     fake.put_image("app", "1")
     client = connect(fake)
-    assert client.descendants(app(fake), client.manifest(app(fake))) == ()
+    assert content.descendants(client, app(fake), client.manifest(app(fake))) == ()
     assert client.request_count == 1
 
 
@@ -203,7 +204,7 @@ def test_the_descendants_of_an_index_are_its_images(registry: Start, connect: Co
     fake.put_index("app", "1", ["linux/amd64", "linux/arm64"])
     client = connect(fake)
     index = client.manifest(app(fake))
-    assert client.descendants(app(fake), index) == index.images
+    assert content.descendants(client, app(fake), index) == index.images
     assert client.request_count == 1
 
 
@@ -218,7 +219,7 @@ def test_nested_indexes_and_their_images_are_descendants(registry: Start, connec
         {"mediaType": media_type, "size": len(raw), "digest": inner},
     ]})
     client = connect(fake)
-    found = client.descendants(app(fake), client.manifest(app(fake).at(outer)))
+    found = content.descendants(client, app(fake), client.manifest(app(fake).at(outer)))
     images = [child["digest"] for child in json.loads(raw)["manifests"]]
     assert [child.digest for child in found] == [inner, *images]
 
@@ -230,7 +231,7 @@ def test_a_child_listed_twice_is_one_descendant(registry: Start, connect: Connec
     document["manifests"] *= 2
     fake.put_manifest("app", document, tag="twice")
     client = connect(fake)
-    assert len(client.descendants(app(fake), client.manifest(app(fake, "twice")))) == 1
+    assert len(content.descendants(client, app(fake), client.manifest(app(fake, "twice")))) == 1
 
 
 @pytest.mark.parametrize("levels", [1, 3, 30])
@@ -239,7 +240,7 @@ def test_indexes_may_be_nested_as_deep_as_anybody_likes(registry: Start, connect
     image = app(fake).at(nest(fake, fake.put_index("app", "1", ["linux/amd64"]), levels))
     client = connect(fake)
     outer = client.manifest(image)
-    assert len(client.descendants(image, outer)) == levels + 1
+    assert len(content.descendants(client, image, outer)) == levels + 1
     assert client.request_count == levels + 1
 
 
@@ -261,21 +262,21 @@ def test_an_index_has_at_most_a_thousand_descendants(
     client = connect(fake)
     outer = client.manifest(image)
     if fits:
-        assert len(client.descendants(image, outer)) == 1000
+        assert len(content.descendants(client, image, outer)) == 1000
     else:
-        error = fails("limit_exceeded", lambda: client.descendants(image, outer))
+        error = fails("limit_exceeded", lambda: content.descendants(client, image, outer))
         assert (error.object, error.cause) == (str(image), "it has more than 1000 images")
 
 
 def test_indexes_without_end_are_asked_for_a_thousand_times_at_most(
     registry: Start, connect: Connect, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(registry_module, "MAX_DESCENDANTS", 10)
+    monkeypatch.setattr(content, "MAX_DESCENDANTS", 10)
     fake = registry()
     image = app(fake).at(nest(fake, fake.put_index("app", "1", ["linux/amd64"]), 30))
     client = connect(fake)
     outer = client.manifest(image)
-    fails("limit_exceeded", lambda: client.descendants(image, outer))
+    fails("limit_exceeded", lambda: content.descendants(client, image, outer))
     assert client.request_count == 1 + 10
 
 
@@ -286,7 +287,7 @@ def test_a_wrong_nested_index_is_refused(registry: Start, connect: Connect) -> N
     image = app(fake).at(nest(fake, inner, 1))
     outer = client.manifest(image)
     fake.manifests["app"][inner] = Stored(OCI_INDEX, b'{"schemaVersion":2,"manifests":[]}')
-    fails("digest_mismatch", lambda: client.descendants(image, outer))
+    fails("digest_mismatch", lambda: content.descendants(client, image, outer))
 
 
 # Fetched each time they are listed, 10 equal children in 3 levels would be 1110 requests, 20000 of them 8 * 10^12.
@@ -295,7 +296,7 @@ def test_a_nested_index_is_fetched_once_however_often_it_is_listed(registry: Sta
     image = app(fake).at(nest(fake, fake.put_index("app", "1", ["linux/amd64"]), 3, repeat=5))
     client = connect(fake)
     outer = client.manifest(image)
-    client.descendants(image, outer)
+    content.descendants(client, image, outer)
     assert client.request_count == 1 + 3
 
 
@@ -409,7 +410,7 @@ def test_a_blob_that_is_there_is_not_sent_again(registry: Start, connect: Connec
 
 def test_an_upload_location_without_a_query_gets_one(registry: Start, connect: Connect) -> None:
     fake = registry()
-    fake._uploads.add("plain")
+    fake.uploads["plain"] = bytearray()
     fake.fail(Fault(status=202, headers={"Location": "/v2/app/blobs/uploads/plain"}), method="POST")
     assert connect(fake).put_blob(app(fake), b"data") in fake.blobs["app"]
     assert "/uploads/plain?digest=sha256%3A" in fake.requests("PUT")[0].path
@@ -417,7 +418,7 @@ def test_an_upload_location_without_a_query_gets_one(registry: Start, connect: C
 
 def test_an_absolute_upload_location_gets_credentials_at_home_only(registry: Start, connect: Connect) -> None:
     fake, storage = registry(auth="basic", **LOGIN), registry()
-    storage._uploads.add("there")
+    storage.uploads["there"] = bytearray()
     fake.fail(Fault(status=202, headers={"Location": f"{storage.url}/v2/app/blobs/uploads/there"}), method="POST")
     connect(fake, **LOGIN).put_blob(app(fake), b"data")
     assert [seen.authorized for seen in storage.log] == [False]
@@ -512,7 +513,7 @@ def test_stores_a_manifest(registry: Start, connect: Connect, auth: str | None, 
     raw = fake.manifests["other"]["1"].raw
     fake.blobs["app"] = fake.blobs["other"]
     image = app(fake).at(digest) if by_digest else app(fake, "2")
-    assert connect(fake, **LOGIN).put_manifest(image, raw).status == 201
+    assert connect(fake, **LOGIN).put_manifest(image, raw) is None
     assert fake.manifests["app"]["2" if not by_digest else digest] == Stored(OCI_MANIFEST, raw)
 
 
@@ -669,7 +670,7 @@ def test_docker_hub_is_asked_by_its_api_name(
         def __init__(self, host: str, api_host: str, settings: t.Any) -> None:
             made.append((host, api_host))
 
-        def send(self, request: t.Any) -> Response:
+        def send(self, request: t.Any, *, until: float | None = None) -> Response:
             return Response(404, {}, b"", f"https://{made[-1][1]}/")
 
     monkeypatch.setattr(registry_module, "Transport", Spy)
@@ -697,7 +698,7 @@ def test_docker_hub_is_asked_by_its_api_name(
 ])
 def test_reads_the_link_to_the_next_page(link: str, expected: str | None) -> None:
     response = Response(200, {"link": link} if link else {}, b"", "https://r.io/")
-    assert registry_module.next_page(response, "/v2/app/referrers/d") == expected
+    assert referrers.next_page(response, "/v2/app/referrers/d") == expected
 
 
 @pytest.mark.parametrize(("link", "expected"), [
@@ -708,12 +709,12 @@ def test_reads_the_link_to_the_next_page(link: str, expected: str | None) -> Non
     ('</first>; rel="first", </last>; rel="last"', None),
 ])
 def test_reads_links_as_rfc_8288_says(link: str, expected: str | None) -> None:
-    assert registry_module.next_page(Response(200, {"link": link}, b"", "https://r.io/"), "/v2/") == expected
+    assert referrers.next_page(Response(200, {"link": link}, b"", "https://r.io/"), "/v2/") == expected
 
 
 def test_a_link_to_a_broken_url_is_left_to_the_transport(registry: Start, connect: Connect) -> None:
     response = Response(200, {"link": '<http://[x>; rel="next"'}, b"", "https://r.io/")
-    location = registry_module.next_page(response, "/v2/")
+    location = referrers.next_page(response, "/v2/")
     assert location == "http://[x"
     fake = registry()
     request = Request("GET", location, "", "see more")

@@ -17,6 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from ansible_collections.hallmark.signing.plugins.module_utils._errors import ReasonCode, RegistryError
+from ansible_collections.hallmark.signing.plugins.module_utils._oci import failure as failures
 from ansible_collections.hallmark.signing.plugins.module_utils._oci import location, transport
 from ansible_collections.hallmark.signing.plugins.module_utils._oci.authorization import Token
 from ansible_collections.hallmark.signing.plugins.module_utils._oci.credentials import AuthFile, Credentials
@@ -140,7 +141,7 @@ def test_an_unexpected_status_is_final(registry: Start, status: int, code: Reaso
     (b"\xff\xfe", ""),
 ])
 def test_takes_known_error_codes_and_nothing_else(body: bytes, words: str) -> None:
-    assert transport.error_code(Response(400, {}, body, "http://r.io/")) == words
+    assert failures.error_code(Response(400, {}, body, "http://r.io/")) == words
 
 
 @pytest.mark.parametrize("code", [
@@ -150,7 +151,7 @@ def test_takes_known_error_codes_and_nothing_else(body: bytes, words: str) -> No
 ])
 def test_knows_the_codes_of_the_specification(code: str) -> None:
     body = b'{"errors":[{"code":"%s"}]}' % code.encode()
-    assert transport.error_code(Response(400, {}, body, "http://r.io/")) == code
+    assert failures.error_code(Response(400, {}, body, "http://r.io/")) == code
 
 
 def test_an_html_error_page_is_named(registry: Start) -> None:
@@ -513,12 +514,12 @@ def test_a_refused_connection_is_retried_and_then_an_error() -> None:
     ("", "OSError"),
 ])
 def test_texts_of_libraries_are_shown_without_addresses(text: str, expected: str) -> None:
-    assert transport._plain_text(OSError(text)) == expected
+    assert failures.plain_text(OSError(text)) == expected
 
 
 def test_texts_of_libraries_are_shown_without_pools() -> None:
     text = "HTTPSConnectionPool(host='r.io', port=443): Read timed out. (read timeout=0.0422)"
-    assert "Pool" not in transport._plain_text(OSError(text))
+    assert "Pool" not in failures.plain_text(OSError(text))
 
 
 def test_a_name_that_does_not_exist_is_not_retried(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -559,21 +560,21 @@ def test_logs_in_with_given_credentials(registry: Start, auth: str) -> None:
 def test_logs_in_with_the_auth_file(registry: Start, auth: str) -> None:
     fake = registry(auth=auth, **LOGIN)
     fake.put_image("app", "1")
-    found = AuthFile("x", {fake.host: Credentials("robot", PASSWORD, "x")}, False)
+    found = AuthFile("x", {fake.host: Credentials("robot", PASSWORD, "x")})
     assert to(fake, auth_file=found).send(get()).status == 200
 
 
 def test_given_credentials_win_over_the_auth_file(registry: Start) -> None:
     fake = registry(auth="basic", **LOGIN)
     fake.put_image("app", "1")
-    found = AuthFile("x", {fake.host: Credentials("robot", "wrong", "x")}, False)
+    found = AuthFile("x", {fake.host: Credentials("robot", "wrong", "x")})
     assert to(fake, auth_file=found, **LOGIN).send(get()).status == 200
 
 
 def test_other_settings_of_a_host_leave_the_auth_file_in_force(registry: Start) -> None:
     fake = registry(auth="basic", **LOGIN)
     fake.put_image("app", "1")
-    found = AuthFile("x", {fake.host: Credentials("robot", PASSWORD, "x")}, False)
+    found = AuthFile("x", {fake.host: Credentials("robot", PASSWORD, "x")})
     assert to(fake, auth_file=found, plain_http=True).send(get()).status == 200
 
 
@@ -703,11 +704,26 @@ def test_a_refusal_is_final_and_says_whose_credentials_were_used(
     assert len(fake.log) <= 3
 
 
-def test_a_refusal_names_a_helper_that_is_not_asked(registry: Start) -> None:
+@pytest.mark.parametrize("auth", ["basic", "bearer"])
+def test_logs_in_with_what_a_credential_helper_says(registry: Start, auth: str) -> None:
+    fake = registry(auth=auth, **LOGIN)
+    fake.put_image("app", "1")
+    asked: list[tuple[str, str]] = []
+
+    def helper(program: str, server: str) -> Credentials:
+        asked.append((program, server))
+        return Credentials(LOGIN["username"], LOGIN["password"], "credential helper x")
+
+    client = to(fake, auth_file=AuthFile("x", {}, {fake.host: "x"}, None, helper))
+    assert [client.send(get()).status for _turn in range(2)] == [200, 200]
+    # Once for a run, however many requests there are.
+    assert asked == [("x", fake.host)]
+
+
+def test_a_refusal_names_the_helper_whose_credentials_were_used(registry: Start) -> None:
     fake = registry(auth="basic", **LOGIN)
-    with pytest.raises(RegistryError) as caught:
-        to(fake, auth_file=AuthFile("x", {}, True)).send(get())
-    assert "credential helper" in caught.value.cause
+    auth_file = AuthFile("x", {}, {}, "x", lambda _program, _server: Credentials("robot", "no", "credential helper x"))
+    assert "credential helper x" in failure(to(fake, auth_file=auth_file), code="unauthorized")
 
 
 def test_a_refused_password_is_sent_once(registry: Start) -> None:
@@ -1303,4 +1319,4 @@ def test_a_ca_file_that_cannot_be_read_is_an_error(tmp_path: t.Any, content: byt
         path.write_bytes(content)
     with pytest.raises(RegistryError) as caught:
         to("registry.example", ca_path=str(path))
-    assert (caught.value.code, caught.value.object) == ("not_found", str(path))
+    assert (caught.value.code, caught.value.object) == ("not_found" if content is None else "malformed", str(path))

@@ -11,7 +11,7 @@ import pytest
 from ansible_collections.hallmark.signing.plugins.module_utils._errors import RegistryError
 from ansible_collections.hallmark.signing.plugins.module_utils._oci.digest import digest_of
 from ansible_collections.hallmark.signing.plugins.module_utils._oci.manifest import Descriptor
-from ansible_collections.hallmark.signing.plugins.module_utils._signing import attachment
+from ansible_collections.hallmark.signing.plugins.module_utils._signing import attachment, referring
 from ansible_collections.hallmark.signing.plugins.module_utils._signing import candidate as candidates
 from ansible_collections.hallmark.signing.plugins.module_utils._signing.candidate import Candidate
 from ansible_collections.hallmark.signing.tests.unit.fake_registry import OCI_MANIFEST
@@ -124,7 +124,7 @@ def test_writes_a_referrer_as_cosign_3() -> None:
 
 def test_attaches_a_bundle(bench: Bench) -> None:
     subject = bench.registries().manifest(bench.reference).descriptor()
-    digest = referring.add_bundle(bench.registries(), bench.reference, subject, b"bundle", created="now")
+    digest, _written = referring.add_bundle(bench.registries(), bench.reference, subject, b"bundle", created="now")
     assert bench.referrers() == [digest]
     assert bench.manifests[digest].raw == referring.bundle_manifest(subject, b"bundle", created="now")
     assert bench.registry.blobs[REPOSITORY][digest_of(b"bundle")] == b"bundle"

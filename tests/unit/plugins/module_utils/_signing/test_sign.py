@@ -644,3 +644,23 @@ def test_verifying_and_signing_agree_on_what_a_signature_is(bench: Bench, alice:
     outcome = do_sign(bench, alice)
     verdict = bench.verify(alice)
     assert verdict.signatures[0] == dataclasses.replace(outcome.signatures[0], created=False, authority="alice")
+
+
+@pytest.mark.parametrize(("one", "other", "same"), [
+    ("r.io/app", "r.io/app", True),
+    ("r.io/app:1", "r.io/app:1", True),
+    ("alpine:3", "index.docker.io/library/alpine:3", True),
+    (f"r.io/app:1@sha256:{'a1' * 32}", "r.io/app:1", True),
+    (f"r.io/app@sha256:{'a1' * 32}", f"r.io/app@sha512:{'b2' * 64}", True),
+    ("localhost:5000/app", f"localhost:5000/app@sha256:{'a1' * 32}", True),
+    ("r.io/app:1", "r.io/app:2", False),
+    ("r.io/app:1", "r.io/app", False),
+    ("r.io/app:latest", "r.io/app", False),
+    ("r.io/app:1", "r.io/other:1", False),
+    ("r.io/app:1", "evil.io/app:1", False),
+    ("r.io/app:1\n", "r.io/app:1\n", False),
+    ("", "", False),
+])
+def test_compares_references(one: str, other: str, same: bool) -> None:
+    for pair in ((one, other), (other, one)):
+        assert sign._same_reference(*pair) is same
