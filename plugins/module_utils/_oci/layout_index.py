@@ -27,6 +27,7 @@ _IMAGE_KINDS = (f"{_COSIGN}image", f"{_COSIGN}imageIndex")
 # cosign's own tags for what belongs to a digest, and what it calls them in a layout.
 _BELONGING = re.compile(r"(?P<algorithm>sha256|sha512)-(?P<hex>[0-9a-f]{64,128})\.(?P<suffix>sig|att|sbom)")
 _KINDS = {"sig": f"{_COSIGN}sigs", "att": f"{_COSIGN}atts", "sbom": f"{_COSIGN}sboms"}
+_ALL_KINDS = (*_IMAGE_KINDS, *_KINDS.values())
 _MAX_ENTRIES = 100_000
 
 
@@ -133,9 +134,13 @@ class LayoutIndex:
 
 
 def _annotated(entry: Descriptor, kind: str | None) -> Descriptor:
-    if kind is None or entry.annotations.get(KIND) == kind:
+    former = entry.annotations.get(KIND)
+    if kind == former or (kind is None and (former not in _ALL_KINDS or TAG not in entry.annotations)):
         return entry
-    annotations = {**entry.annotations, KIND: kind}
+    # A tagged entry of another image must not keep a kind: cosign would take signatures of one for those of the other.
+    annotations = {name: value for name, value in entry.annotations.items() if name != KIND}
+    if kind is not None:
+        annotations[KIND] = kind
     source = {**entry.source, "annotations": annotations} if entry.source else {}
     return replace(entry, annotations=annotations, source=source)
 
