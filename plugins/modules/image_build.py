@@ -63,7 +63,8 @@ options:
   push:
     description:
       - Whether the image is pushed. Without it, RV(image) and RV(digest) are null.
-      - With O(builder=assemble) there is no other place for an image than a registry or a layout.
+      - With O(builder=assemble) there is no other place for an image than a registry or a layout, and it means nothing for
+        a layout.
     type: bool
     default: true
   pull:
@@ -135,7 +136,7 @@ tags:
   elements: str
   sample: ["1.4"]
 image_id:
-  description: Id of the image in the engine.
+  description: Id of the image, which is the digest of its configuration.
   returned: always
   type: str
   sample: sha256:9b1c55
@@ -233,6 +234,8 @@ def _assemble(module: AnsibleModule, recipe: build.Recipe, name: Image) -> build
     params = module.params
     if not params["push"] and isinstance(name, references.Reference):
         raise _contradiction("push", "without an engine there is no other place for the image", "Name oci:DIR.")
+    if not isinstance(name, references.Reference) and name.is_archive:
+        raise _contradiction("name", "archives are written whole", "Name oci:DIR, and copy from there with image_copy.")
     return assembly.assemble_image(
         registries.images(params, uses_mirrors=True), registries.images(params), recipe, name, params["tags"],
         dry_run=module.check_mode,

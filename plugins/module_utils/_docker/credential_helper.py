@@ -28,7 +28,7 @@ def ask(program: str, server: str) -> Credentials | None:
         found: dict[str, object] = Store(program).get(server)  # type: ignore[no-untyped-call]
     except CredentialsNotFound:
         return None
-    except (StoreError, ValueError, OSError) as exc:
+    except (StoreError, ValueError, OSError, TypeError, KeyError, AttributeError) as exc:
         # What a helper prints may hold anything: only the SDK's own class of failure is told.
         cause = "it is not there" if "not installed" in str(exc) else f"it failed ({type(exc).__name__})"
         raise _failed(

@@ -74,13 +74,14 @@ def attach(
     entry = stored.as_referrer()
     if recorded == subject.digest:
         registries.has_referrers_api[image.host] = True
-        if not registries.has_manifest(image.at(stored.digest)):
-            raise RegistryError(
-                code="write_lost", object=str(image.at(stored.digest)), attempt="attach a manifest",
-                cause="the registry accepted it, and does not have it", advice="Look at the registry's log.",
-            )
     elif not _api_exists(registries, image, subject.digest):
+        # Its list is read back, and registries refuse a list that names what is not there.
         return entry, _update_fallback(registries, image, subject.digest, add=entry, remove=frozenset())
+    if not registries.has_manifest(image.at(stored.digest)):
+        raise RegistryError(
+            code="write_lost", object=str(image.at(stored.digest)), attempt="attach a manifest",
+            cause="the registry accepted it, and does not have it", advice="Look at the registry's log.",
+        )
     return entry, None
 
 

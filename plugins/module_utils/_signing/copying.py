@@ -138,14 +138,13 @@ class Copying:
             self._manifest(whole[child.digest], whole, depth=depth + 1)
         if self._target_has(self._destination.at(manifest.digest)):
             return
-        self.changed = True
         self._new.add(manifest.digest)
-        if self._dry_run:
-            return
-        self._blobs(manifest)
-        self._target.put_manifest(
-            self._destination.at(manifest.digest), manifest.raw, media_type=manifest.media_type
-        )
+        if not self._dry_run:
+            self._blobs(manifest)
+            self._target.put_manifest(
+                self._destination.at(manifest.digest), manifest.raw, media_type=manifest.media_type
+            )
+        self.changed = True
 
     def _target_has(self, image: Image) -> bool:
         try:
@@ -191,14 +190,15 @@ class Copying:
             raise
 
     def _attach(self, manifest: Manifest, referrer: Manifest) -> None:
-        self.changed = True
         if self._dry_run:
+            self.changed = True
             return
         whole = self._whole(referrer)
         for child in referrer.children:
             self._manifest(whole[child.digest], whole)
         self._blobs(referrer)
         _entry, written = self._target.attach(self._destination, manifest.descriptor(), referrer.raw)
+        self.changed = True
         if written is not None:
             self.written.append(written)
 
@@ -214,11 +214,12 @@ class Copying:
             map(attachment.layer_identity, present.layers)
         ):
             return
-        self.changed = True
         if self._dry_run:
+            self.changed = True
             return
         self._blobs(found)
         written = attachment.merge_layers(self._target, destination, digest, found.layers, model=found)
+        self.changed = True
         if written is not None:
             self.written.append(written)
 
@@ -246,10 +247,11 @@ class Copying:
                 code="input_invalid", object=str(self._destination), attempt="copy an image to it",
                 cause="there is another image in it", advice="Give the copy a tag, or name an empty folder.",
             )
-        self.changed = True
         if self._dry_run:
+            self.changed = True
             return
         self._target.put_manifest(self._destination, manifest.raw, media_type=manifest.media_type)
+        self.changed = True
         present = self._present(self._destination)
         if present is None or present.digest != manifest.digest:
             raise RegistryError(
