@@ -127,7 +127,7 @@ class PrivateFolder:
         """Write a new file, whole or not at all, and read it back.
 
         Raises CustodyError: destination_occupied when anything has that name, write_failed (disk full and the
-        like); nothing stays behind then.
+        like). Nothing stays behind then, or, if its name was there already, the whole file.
         """
         where = os.path.join(self.path, name)
         temporary = _temporary(name)
@@ -204,16 +204,18 @@ class PrivateFolder:
     def _write_temporary(self, temporary: str, data: bytes, wanted: Attributes) -> None:
         fd = os.open(temporary, _WRITE, 0o600, dir_fd=self._fd)
         try:
-            self._set_attributes(fd, wanted)
-            view = memoryview(data)
-            while view:
-                view = view[os.write(fd, view):]
-            os.fsync(fd)
+            try:
+                self._set_attributes(fd, wanted)
+                view = memoryview(data)
+                while view:
+                    view = view[os.write(fd, view):]
+                os.fsync(fd)
+            finally:
+                # Some file systems say only here that they could not store it.
+                os.close(fd)
         except BaseException:
             os.unlink(temporary, dir_fd=self._fd)
             raise
-        finally:
-            os.close(fd)
 
     @staticmethod
     def _set_attributes(fd: int, wanted: Attributes) -> None:
@@ -241,12 +243,15 @@ def open_parent(path: str, *, create: bool) -> t.Iterator[tuple[PrivateFolder | 
     folder, name = os.path.split(whole)
     if not name or name == ".." or ".." in folder.split("/") or "\0" in whole:
         raise _invalid(path, "it does not name a file, or contains '..'", "Give the absolute path of the file.")
-    fd = _walk(folder, create=create)
+    with _failing(folder, "go there"):
+        fd = _walk(folder, create=create)
     try:
         yield (None if fd is None else PrivateFolder(fd, folder)), name
     finally:
+        # Nothing was written through it: no error of closing it means anything.
         if fd is not None:
-            os.close(fd)
+            with suppress(OSError):
+                os.close(fd)
 
 
 def _walk(folder: str, *, create: bool) -> int | None:

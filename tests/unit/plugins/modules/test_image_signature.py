@@ -5,13 +5,14 @@
 
 from __future__ import annotations
 
+import json
 import pathlib
 import typing as t
 
 import pytest
 from ansible_collections.hallmark.signing.plugins.module_utils._keys import pem
 from ansible_collections.hallmark.signing.plugins.module_utils._keys.fingerprint import key_id
-from ansible_collections.hallmark.signing.plugins.modules import image_signature
+from ansible_collections.hallmark.signing.plugins.modules import image_copy, image_signature
 from ansible_collections.hallmark.signing.tests.unit.fake_registry import FakeRegistry, Fault
 
 ITEM = {"image", "reference", "digest", "changed", "failed", "reasons", "warnings", "signatures"}
@@ -26,7 +27,8 @@ def run(run_module: Run) -> Run:
     """Runs the module with images, and checks the shape of the results."""
 
     def call(*images: str, **options: t.Any) -> t.Any:
-        ended = run_module(image_signature, ["results"], images=list(images), **options)
+        # No other host signs these images: waiting for it would be for nothing.
+        ended = run_module(image_signature, ["results"], images=list(images), **{"settle_seconds": 0, **options})
         for item in ended.result.get("results", []):
             assert set(item) == ITEM
             assert all(set(signature) == SIGNATURE for signature in item["signatures"])
@@ -162,6 +164,156 @@ def test_warnings_are_shown(
     ended = run(image, signers=signers)
     assert [warning["code"] for warning in ended.result["results"][0]["warnings"]] == ["bundle_hides_sig"]
     assert ended.warnings == [ended.result["results"][0]["warnings"][0]["message"]]
+
+
+# Waiting for other hosts ---------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The times that are waited for, none of which passes."""
+    waited: list[float] = []
+    monkeypatch.setattr("time.sleep", waited.append)
+    return waited
+
+
+def test_all_images_share_one_wait(
+    run: Run, registry: FakeRegistry, image: str, signers: t.Any, waits: list[float]
+) -> None:
+    registry.put_image("team/app", "2")
+    images = [image, f"{registry.host}/team/app:2"]
+    done = run(*images, signers=signers, settle_seconds=30)
+    assert (done.failed, [item["changed"] for item in done.result["results"]]) == (False, [True, True])
+    # Those that are told are not the waits of one image after another: nearly all of the time, again and again.
+    assert waits
+    assert all(25 < wait <= 30 for wait in waits)
+    waits.clear()
+    assert not run(*images, signers=signers, settle_seconds=30).result["changed"]
+    assert run(*images, signers=signers, annotations={"a": "1"}, settle_seconds=30, check=True).result["changed"]
+    assert waits == []
+
+
+def test_default_waits_two_seconds(run_module: Run, image: str, signers: t.Any, waits: list[float]) -> None:
+    assert run_module(image_signature, ["results"], images=[image], signers=signers).result["changed"]
+    assert waits
+    assert 1 < max(waits) <= 2
+
+
+@pytest.mark.parametrize("seconds", [0, -1])
+def test_nobody_waits_who_asks_for_it(
+    run: Run, image: str, signers: t.Any, waits: list[float], seconds: float
+) -> None:
+    assert run(image, signers=signers, settle_seconds=seconds).result["changed"]
+    assert waits == []
+
+
+def test_what_shares_no_tag_is_not_waited_for(
+    run: Run, registry: FakeRegistry, image: str, signers: t.Any, waits: list[float]
+) -> None:
+    registry.referrers = True
+    assert run(image, signers=signers, formats=["bundle"], settle_seconds=30).result["changed"]
+    assert waits == []
+
+
+def test_what_another_host_overwrites_is_written_again(
+    run: Run, registry: FakeRegistry, image: str, signers: t.Any, other_p256: t.Any, home: pathlib.Path,
+    private_pem: t.Callable[..., bytes], monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    tag = f"{registry.manifests['team/app']['1'].digest.replace(':', '-')}.sig"
+    (home / "other").write_bytes(private_pem(other_p256))
+    run(image, signers=[{"private_key_path": str(home / "other")}], formats=["sig"])
+    former = registry.manifests["team/app"][tag]
+    waited: list[float] = []
+
+    def overwrite(seconds: float) -> None:
+        # Another host had read before we wrote.
+        if not waited:
+            registry.manifests["team/app"][tag] = former
+        waited.append(seconds)
+
+    monkeypatch.setattr("time.sleep", overwrite)
+    ended = run(image, signers=signers, formats=["sig"], settle_seconds=30)
+    assert (ended.failed, ended.result["changed"], len(waited) > 1) == (False, True, True)
+    assert len(registry.manifests["team/app"][tag].members["layers"]) == 2
+
+
+def test_what_is_overwritten_each_time_is_an_error(
+    run: Run, registry: FakeRegistry, image: str, signers: t.Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tag = f"{registry.manifests['team/app']['1'].digest.replace(':', '-')}.sig"
+    monkeypatch.setattr("time.sleep", lambda _seconds: registry.manifests["team/app"].pop(tag, None))
+    ended = run(image, signers=signers, formats=["sig"], settle_seconds=30)
+    assert (ended.failed, ended.codes) == (True, ["write_lost"])
+    assert ended.result["results"][0]["failed"]
+
+
+# Layouts -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def layout(run_module: Run, registry: FakeRegistry, image: str, tmp_path: pathlib.Path) -> str:
+    """The image by its tag in a layout."""
+    place = f"oci:{tmp_path}/layout:1"
+    copies = [{"source": image, "destination": place}]
+    assert not run_module(image_copy, ["results"], copies=copies, settle_seconds=0).failed
+    registry.log.clear()
+    return place
+
+
+def files(folder: pathlib.Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_image_in_a_layout_is_signed_once(
+    run: Run, registry: FakeRegistry, layout: str, signers: t.Any, p256: t.Any, tmp_path: pathlib.Path,
+    waits: list[float],
+) -> None:
+    digest = registry.manifests["team/app"]["1"].digest
+    before = files(tmp_path / "layout")
+    planned = run(layout, signers=signers, check=True, settle_seconds=30)
+    assert (planned.result["changed"], files(tmp_path / "layout")) == (True, before)
+    first = run(layout, signers=signers, annotations={"a": "1"}, settle_seconds=30)
+    (item,) = first.result["results"]
+    assert {name: item[name] for name in ITEM - {"signatures"}} == {
+        "image": layout, "reference": f"oci:{tmp_path}/layout@{digest}", "digest": digest, "changed": True,
+        "failed": False, "reasons": [], "warnings": [],
+    }
+    shown = [(one["format"], one["subject"], one["key_id"], one["created"]) for one in item["signatures"]]
+    assert shown == [("sig", digest, id_of(p256), True), ("bundle", digest, id_of(p256), True)]
+    after = files(tmp_path / "layout")
+    for check in (False, True):
+        again = run(layout, f"oci:{tmp_path}/layout@{digest}", signers=signers, annotations={"a": "1"}, check=check)
+        assert (again.result["changed"], files(tmp_path / "layout")) == (False, after)
+    removed = run(layout, state="absent", key_ids=[id_of(p256)])
+    assert {one["format"] for one in removed.result["results"][0]["signatures"]} == {"sig", "bundle"}
+    assert not run(layout, state="absent", all=True).result["changed"]
+    assert (waits, registry.log) == ([], [])
+
+
+def test_layout_has_no_name_to_sign_unless_one_is_given(
+    run: Run, layout: str, signers: t.Any, tmp_path: pathlib.Path
+) -> None:
+    run(layout, signers=signers, formats=["sig"])
+    payloads = [data for data in files(tmp_path / "layout").values() if b"docker-reference" in data]
+    assert [json.loads(data)["critical"]["identity"]["docker-reference"] for data in payloads] == [""]
+    run(layout, signers=signers, formats=["sig"], docker_reference="r.example.org/app", annotations={"a": "1"})
+    payloads = [data for data in files(tmp_path / "layout").values() if b"r.example.org/app" in data]
+    assert len(payloads) == 1
+
+
+def test_archives_and_missing_layouts_are_told(
+    run: Run, run_module: Run, registry: FakeRegistry, image: str, signers: t.Any, tmp_path: pathlib.Path
+) -> None:
+    archive = f"oci-archive:{tmp_path}/archive.tar:1"
+    copies = [{"source": image, "destination": archive}]
+    run_module(image_copy, ["results"], copies=copies, settle_seconds=0)
+    before = (tmp_path / "archive.tar").read_bytes()
+    ended = run(archive, f"oci:{tmp_path}/none:1", image, signers=signers)
+    assert (ended.failed, ended.codes) == (True, ["input_invalid", "not_found"])
+    assert [item["failed"] for item in ended.result["results"]] == [True, True, False]
+    assert "written whole" in ended.result["msg"]
+    assert (tmp_path / "archive.tar").read_bytes() == before
+    assert not (tmp_path / "none").exists()
 
 
 # Wrong input ---------------------------------------------------------------------------------------------------------

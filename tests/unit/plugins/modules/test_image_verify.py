@@ -166,6 +166,152 @@ def test_children_are_verified_if_asked(run: Run, registry: FakeRegistry, trust:
     assert not run(image, trust=trust, recursive=True, on_failure="report").result["verified"]
 
 
+# Through an index ----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def index(registry: FakeRegistry, p256: t.Any) -> str:
+    """An index of which nothing but itself is signed."""
+    registry.put_index("team/app", "2", ["linux/amd64", "linux/arm64"])
+    image = f"{registry.host}/team/app:2"
+    signer = FileSigner(pem.PrivateKey(p256, public(p256), "pem", False))
+    done = sign.sign_image(
+        Registries(RegistrySettings(AuthFile("none", {}))), image, sign.Wish((signer,), recursive=False)
+    )
+    assert not done.failed
+    return image
+
+
+def children(registry: FakeRegistry, tag: str = "2") -> list[str]:
+    return [entry["digest"] for entry in registry.manifests["team/app"][tag].members["manifests"]]
+
+
+@pytest.mark.parametrize("check", [False, True])
+@pytest.mark.parametrize("by", ["tag", "digest"])
+def test_child_of_a_verified_index_is_verified(
+    run: Run, registry: FakeRegistry, trust: t.Any, p256: t.Any, index: str, by: str, check: bool
+) -> None:
+    name, top = f"{registry.host}/team/app", registry.manifests["team/app"]["2"].digest
+    images = [f"{name}@{child}" for child in children(registry)]
+    assert run(images[0], trust=trust).codes == ["no_signatures"]
+    ended = run(*images, trust=trust, index=index if by == "tag" else f"{name}@{top}", check=check)
+    assert (ended.failed, ended.result["verified"], ended.result["reasons"]) == (False, True, [])
+    for image, child, item in zip(images, children(registry), ended.result["results"]):
+        assert {name: item[name] for name in ITEM - {"signatures"}} == {
+            "image": image, "reference": image, "digest": child, "verified": True, "authorities": ["release"],
+            "reasons": [], "warnings": [],
+        }
+        # They are those of the index.
+        assert [(one["subject"], one["key_id"]) for one in item["signatures"]] == [(top, public(p256).key_id)]
+
+
+def test_tag_of_a_child_is_resolved_and_compared(run: Run, registry: FakeRegistry, trust: t.Any, index: str) -> None:
+    first, second = children(registry)
+    registry.manifests["team/app"]["amd64"] = registry.manifests["team/app"][first]
+    ended = run(f"{registry.host}/team/app:amd64", f"{registry.host}/team/app:2", trust=trust, index=index)
+    assert [item["digest"] for item in ended.result["results"]] == [first, registry.manifests["team/app"]["2"].digest]
+    assert ended.result["verified"]
+    # It is what the tag leads to that counts, not its name.
+    registry.put_image("team/app", "amd64", platform="linux/other")
+    assert run(f"{registry.host}/team/app:amd64", trust=trust, index=index).codes == ["not_in_index"]
+    assert second
+
+
+@pytest.mark.parametrize("on_failure", ["fail", "report"])
+@pytest.mark.parametrize("check", [False, True])
+def test_image_that_the_index_does_not_list_is_refused(
+    run: Run, registry: FakeRegistry, trust: t.Any, p256: t.Any, index: str, on_failure: str, check: bool
+) -> None:
+    child = f"{registry.host}/team/app@{children(registry)[1]}"
+    # Signed by itself, even: asked for was that the index lists it.
+    foreign = put(registry, "1", p256)
+    missing, rubbish = f"{registry.host}/team/app:missing", f"{registry.host}/UPPER"
+    images = [foreign, child, missing, rubbish]
+    ended = run(*images, trust=trust, index=index, on_failure=on_failure, check=check)
+    assert (ended.failed, ended.result["verified"]) == (on_failure == "fail", False)
+    assert ended.codes == ["not_in_index", "not_found", "malformed"]
+    items = ended.result["results"]
+    assert [item["image"] for item in items] == images
+    assert [item["verified"] for item in items] == [False, True, False, False]
+    assert items[0]["digest"] == registry.manifests["team/app"]["1"].digest
+    assert (items[0]["signatures"], items[0]["authorities"]) == ([], [])
+
+
+def test_digest_that_no_registry_has_is_not_in_the_index(
+    run: Run, registry: FakeRegistry, trust: t.Any, index: str
+) -> None:
+    assert run(f"{registry.host}/team/app@sha256:{'0' * 64}", trust=trust, index=index).codes == ["not_in_index"]
+
+
+@pytest.mark.parametrize("on_failure", ["fail", "report"])
+def test_nothing_is_verified_through_an_index_that_is_not(
+    run: Run, registry: FakeRegistry, trust: t.Any, home: pathlib.Path, index: str, other_p256: t.Any,
+    public_pem: Write, on_failure: str,
+) -> None:
+    images = [f"{registry.host}/team/app@{child}" for child in children(registry)]
+    (home / "other").write_bytes(public_pem(other_p256))
+    foreign = [{"name": "other", "public_key_path": str(home / "other")}]
+    ended = run(*images, trust=foreign, index=index, on_failure=on_failure)
+    assert (ended.failed, ended.result["verified"]) == (on_failure == "fail", False)
+    assert set(ended.codes) == {"signature_invalid"}
+    for item, child in zip(ended.result["results"], children(registry)):
+        assert (item["verified"], item["digest"], item["signatures"]) == (False, child, [])
+        assert item["reasons"]
+    # Neither a missing index, nor one that is no index, nor one that cannot be parsed.
+    for name, codes in (
+        (f"{registry.host}/team/app:missing", {"not_found"}), (f"{registry.host}/UPPER", {"malformed"}),
+        (f"{registry.host}/team/app@{children(registry)[0]}", {"no_signatures"}),
+    ):
+        told = run(*images, trust=trust, index=name, on_failure=on_failure)
+        assert (set(told.codes), told.result["verified"], len(told.result["results"])) == (codes, False, 2)
+
+
+def test_index_that_demands_annotations_or_more_authorities_is_judged_like_any_image(
+    run: Run, registry: FakeRegistry, trust: t.Any, home: pathlib.Path, index: str, p256: t.Any, other_p256: t.Any,
+    public_pem: Write,
+) -> None:
+    (home / "other").write_bytes(public_pem(other_p256))
+    both = [*trust, {"name": "second", "public_key_path": str(home / "other")}]
+    child = f"{registry.host}/team/app@{children(registry)[0]}"
+    assert "threshold_not_met" in run(child, trust=both, threshold=2, index=index).codes
+    assert set(run(child, trust=trust, annotations={"a": "1"}, index=index).codes) == {"annotation_mismatch"}
+    assert "key_denied" in run(child, trust=trust, denied_key_ids=[public(p256).key_id], index=index).codes
+    # All children must be signed then, and none is.
+    assert "no_signatures" in run(child, trust=trust, recursive=True, index=index).codes
+
+
+def test_index_is_verified_once_for_all_its_children(
+    run: Run, registry: FakeRegistry, trust: t.Any, index: str
+) -> None:
+    images = [f"{registry.host}/team/app@{child}" for child in children(registry)] * 5
+    registry.log.clear()
+    assert run(*images, trust=trust, index=index).result["verified"]
+    assert len(registry.requests("GET", "/manifests/2")) == 1
+    assert len([seen for seen in registry.log if seen.path.endswith(".sig")]) == 1
+
+
+# The bytes count that were verified, not what the tag leads to a moment later.
+def test_index_that_is_exchanged_meanwhile_lists_nothing_new(
+    run: Run, registry: FakeRegistry, trust: t.Any, index: str
+) -> None:
+    listed, evil = children(registry)[0], registry.put_image("team/app", "evil")
+    changed = registry.manifests["team/app"]["2"].members
+    changed["manifests"].append({
+        **changed["manifests"][0], "digest": evil, "size": len(registry.manifests["team/app"][evil].raw),
+    })
+
+    def exchange(seen: t.Any) -> None:
+        # As soon as the tag was read.
+        if seen.path.endswith((".sig", ".att")):
+            registry.put_manifest("team/app", changed, tag="2")
+
+    registry.faults.append(exchange)
+    ended = run(*[f"{registry.host}/team/app@{one}" for one in (listed, evil)], trust=trust, index=index)
+    assert registry.manifests["team/app"]["2"].members == changed
+    assert [item["verified"] for item in ended.result["results"]] == [True, False]
+    assert ended.codes == ["not_in_index"]
+
+
 @pytest.mark.parametrize(("images", "keys", "name"), [(0, 1, "images"), (1, 0, "trust")])
 def test_empty_lists_are_errors(images: int, keys: int, name: str, run: Run, trust: t.Any) -> None:
     for on_failure in ("fail", "report"):

@@ -1320,3 +1320,63 @@ def test_a_ca_file_that_cannot_be_read_is_an_error(tmp_path: t.Any, content: byt
     with pytest.raises(RegistryError) as caught:
         to("registry.example", ca_path=str(path))
     assert (caught.value.code, caught.value.object) == ("not_found" if content is None else "malformed", str(path))
+
+
+# Identity tokens -----------------------------------------------------------------------------------------------------
+
+
+CANARY = "canary-of-an-identity-token"
+
+
+def with_token(fake: FakeRegistry, token: str = CANARY) -> AuthFile:
+    return AuthFile("auth.json", {fake.host: Credentials("<token>", "", "auth.json", identity_token=token)})
+
+
+def test_an_identity_token_goes_to_the_token_service_in_a_form_and_nowhere_else(registry: Start) -> None:
+    fake = registry(auth="bearer", identity_token=CANARY)
+    fake.put_image("app", "1")
+    client = to(fake, auth_file=with_token(fake))
+    assert [client.send(get()).status for _turn in range(2)] == [200, 200]
+    (asked,) = fake.requests("POST", "/token")
+    assert not asked.authorized
+    assert CANARY.encode() in asked.body
+    others = [seen for seen in fake.log if seen is not asked]
+    assert not any(CANARY in f"{seen.path} {seen.headers} {seen.body!r}" for seen in others)
+
+
+@pytest.mark.parametrize("auth", ["basic", "bearer"])
+def test_a_refused_identity_token_is_an_error_that_does_not_show_it(registry: Start, auth: str) -> None:
+    fake = registry(auth=auth, username="<token>", identity_token="another")
+    fake.put_image("app", "1")
+    with pytest.raises(RegistryError) as caught:
+        to(fake, auth_file=with_token(fake)).send(get())
+    assert (caught.value.code, CANARY in str(caught.value)) == ("unauthorized", False)
+    # Least of all it is sent as a password.
+    assert not any(seen.authorized for seen in fake.log)
+
+
+def test_an_identity_token_does_not_go_where_a_password_would_not(registry: Start) -> None:
+    other = registry(auth="bearer", identity_token=CANARY)
+    fake = registry(auth="bearer", identity_token=CANARY, realm="http://169.254.169.254/token")
+    with pytest.raises(RegistryError):
+        to(fake, auth_file=with_token(fake)).send(get())
+    assert other.log == []
+
+
+def test_a_token_that_runs_out_in_the_middle_of_a_run_is_renewed(registry: Start) -> None:
+    fake = registry(auth="bearer", identity_token=CANARY)
+    fake.put_image("app", "1")
+    client = to(fake, auth_file=with_token(fake))
+    for _turn in range(3):
+        assert client.send(get()).status == 200
+        fake.revoke_tokens()
+    assert len(fake.requests("POST", "/token")) == 3
+
+
+def test_a_registry_may_want_a_login_after_it_did_not(registry: Start) -> None:
+    fake = registry(identity_token=CANARY)
+    fake.put_image("app", "1")
+    client = to(fake, auth_file=with_token(fake))
+    assert client.send(get()).status == 200
+    fake.auth = "bearer"
+    assert client.send(get()).status == 200
