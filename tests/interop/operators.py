@@ -24,13 +24,16 @@ _HEAD_START = 0.3
 
 
 class Operator:
-    """One process; give it one order after the other."""
+    """One process; give it one order after the other. One that does not answer in time is replaced by another."""
 
     def __init__(self, log: pathlib.Path) -> None:
-        tree = pathlib.Path(next(iter(ansible_collections.__path__))).parent
         self._log = log
-        with log.open("wb") as errors:
-            self.process = subprocess.Popen(
+        self.process = self._start()
+
+    def _start(self) -> subprocess.Popen[str]:
+        tree = pathlib.Path(next(iter(ansible_collections.__path__))).parent
+        with self._log.open("ab") as errors:
+            return subprocess.Popen(
                 [sys.executable, str(ROOT / "tests" / "tools" / "operate.py")], stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE, stderr=errors, text=True, bufsize=1,
                 env={**os.environ, "PYTHONPATH": str(tree), "PYTHONDONTWRITEBYTECODE": "1"},
@@ -45,16 +48,26 @@ class Operator:
     def receive(self, *, seconds: float = 60.0) -> Json:
         """Return what came of the order before."""
         assert self.process.stdout is not None
-        ready, _writing, _failed = select.select([self.process.stdout], [], [], seconds)
-        assert ready, f"nothing came of it within {seconds} seconds"
+        if not select.select([self.process.stdout], [], [], max(0.0, seconds))[0]:
+            self.restart()
+            raise AssertionError(f"nothing came of it within {seconds:.0f} seconds")
         line = self.process.stdout.readline()
-        assert line, self._log.read_text(errors="replace")
+        if not line:
+            self.restart()
+            raise AssertionError(self._log.read_text(errors="replace"))
         return t.cast(Json, json.loads(line))
 
     def do(self, operation: str, *, seconds: float = 60.0, **order: t.Any) -> Json:
         """Give one order and return what came of it."""
         self.send({"operation": operation, **order})
         return self.receive(seconds=seconds)
+
+    def restart(self) -> None:
+        """Forget the order."""
+        self.process.kill()
+        self.stop()
+        self.process = self._start()
+        self.receive()
 
     def stop(self) -> None:
         """End the process."""
@@ -92,4 +105,13 @@ def together(workers: t.Sequence[Operator], orders: t.Sequence[Json], *, seconds
     for worker, order in zip(workers, orders):
         worker.send({"at": at, **order})
     until = time.monotonic() + seconds
-    return [worker.receive(seconds=until - time.monotonic()) for worker, _order in zip(workers, orders)]
+    results: list[Json] = []
+    try:
+        for worker, _order in zip(workers, orders):
+            results.append(worker.receive(seconds=until - time.monotonic()))
+    except AssertionError:
+        # The others are still at it: nobody is to take their answers for those to later orders.
+        for worker in workers[len(results) + 1:len(orders)]:
+            worker.restart()
+        raise
+    return results

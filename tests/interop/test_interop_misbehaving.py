@@ -229,7 +229,7 @@ def test_right_or_an_error_that_names_the_registry(
         bad.do("spoil", **{**spoilt, "fault": fault}, **({"times": case.times, "skip": case.skip} if first else {}))
     good.do("behave")
     try:
-        results = dict(zip(OPERATIONS, together(workers, _orders(bad, good, p256, case.by_digest))))
+        results = dict(zip(OPERATIONS, together(workers, _orders(bad, good, p256, case.by_digest), seconds=30.0)))
         contacted = good.do("secrets_seen") + bad.do("elsewhere")[1]
     finally:
         own = bad.do("behave")

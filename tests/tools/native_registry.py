@@ -192,7 +192,8 @@ NativeRegistry.handler = NativeHandler
 class _NativeServer(_Server):
     def __init__(self, registry: NativeRegistry, port: int) -> None:
         self.registry = registry
-        ThreadingHTTPServer.__init__(self, ("127.0.0.1", port), registry.handler)
+        # Not what its parent does, which takes any free port.
+        super(_Server, self).__init__(("127.0.0.1", port), registry.handler)
 
 
 def _digest(data: bytes, like: str) -> str:

@@ -10,9 +10,10 @@ The SDK has been broken by its own dependencies before; whatever happens there i
 from __future__ import annotations
 
 import os
+import re
 import typing as t
 
-from .._errors import BuildError
+from .._errors import BuildError, ReasonCode
 from .._libraries import optional
 from .._oci.credentials import Credentials
 
@@ -138,13 +139,26 @@ def _broken() -> tuple[type[Exception], ...]:
 
 
 def context_files(folder: str, ignore_patterns: list[str], dockerfile: str) -> list[str]:
-    """Return the paths of a build context, relative and sorted, as docker itself picks them."""
-    return sorted(exclude_paths(folder, ignore_patterns, dockerfile=dockerfile))
+    """Return the paths of a build context, relative and sorted, as docker itself picks them. Raises BuildError."""
+    try:
+        return sorted(exclude_paths(folder, ignore_patterns, dockerfile=dockerfile))
+    except re.error as exc:
+        # The SDK makes regular expressions of the patterns.
+        raise _unusable(folder, "malformed", f"a pattern of .dockerignore makes no sense: {exc}") from exc
+    except OSError as exc:
+        raise _unusable(str(exc.filename or folder), "not_found", exc.strerror or type(exc).__name__) from exc
 
 
 def context_archive(folder: str, files: list[str], replaced: t.Mapping[str, str]) -> t.IO[bytes]:
     """Return a tar of a build context in which the files C(replaced) have other contents."""
     return t.cast("t.IO[bytes]", create_archive(root=folder, files=files, extra_files=list(replaced.items())))
+
+
+def _unusable(path: str, code: ReasonCode, cause: str) -> BuildError:
+    return BuildError(
+        code=code, object=path, attempt="read the build context", cause=cause,
+        advice="Check context and its .dockerignore.",
+    )
 
 
 def _auth(credentials: Credentials | None) -> dict[str, str]:

@@ -19,7 +19,6 @@ if t.TYPE_CHECKING:
     from .shared_tag import Written
 
 
-
 # How a store names what it keeps: registries by Reference, layouts by LayoutReference, all of them together by Image.
 Place = t.TypeVar("Place", bound=Image)
 _Named_contra = t.TypeVar("_Named_contra", bound=Image, contravariant=True)

@@ -29,6 +29,7 @@ LATE = {
     ("module_utils/_oci/images.py", "module_utils/_oci/layout.py"),
     ("module_utils/_oci/reference.py", "module_utils/_oci/layout_reference.py"),
     ("module_utils/_oci/registry.py", "module_utils/_oci/failure.py"),
+    ("module_utils/_oci/registry.py", "module_utils/_oci/failure.py"),
     ("module_utils/_oci/registry.py", "module_utils/_oci/lock.py"),
     ("module_utils/_oci/registry.py", "module_utils/_oci/referrers.py"),
     ("module_utils/_oci/registry.py", "module_utils/_oci/upload.py"),

@@ -264,6 +264,18 @@ def test_assembling_into_an_archive_is_refused(
     assert not (tmp_path / "archive.tar").exists()
 
 
+# The docker SDK makes a regular expression of each pattern.
+@pytest.mark.parametrize("check", [False, True])
+@pytest.mark.parametrize("builder", ["engine", "assemble"])
+def test_list_of_ignored_files_that_cannot_be_read_is_told(
+    run: Run, pages: pathlib.Path, engine: FakeEngine, builder: str, check: bool
+) -> None:
+    (pages / ".dockerignore").write_text("[b-a]\n")
+    ended = run(builder=builder, context=str(pages), check=check)
+    assert (ended.failed, ended.codes, engine.calls) == (True, ["malformed"], [])
+    assert ".dockerignore" in ended.result["msg"]
+
+
 # Assembling ----------------------------------------------------------------------------------------------------------
 
 

@@ -46,9 +46,9 @@ def blob(digest: str) -> str:
     return "blobs/" + digest.replace(":", "/")
 
 
-MEMBERS: list[tuple[str, bytes]] = [
+MEMBERS: tuple[tuple[str, bytes], ...] = (
     ("oci-layout", MARKER), ("index.json", INDEX), (blob(DIGEST), IMAGE), (blob(digest_of(CONFIG)), CONFIG),
-]
+)
 
 
 def entry(name: str, size: int = 0, kind: bytes = tarfile.REGTYPE, link: str = "") -> tarfile.TarInfo:

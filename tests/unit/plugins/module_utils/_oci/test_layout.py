@@ -230,6 +230,20 @@ def test_a_blob_that_is_not_what_it_is_named_refers_to_nothing(folder: Folder) -
     assert Layouts().referrers(folder.at(), image) == ()
 
 
+def test_names_of_the_other_algorithm_are_kept(folder: Folder) -> None:
+    (folder.path / "blobs" / "sha512").mkdir()
+    raw = encoded("one")
+    image = digest_of(raw, algorithm="sha512")
+    folder.blob_path(image).write_bytes(raw)
+    referring = encoded("referrer", Descriptor(OCI_MANIFEST, image, len(raw)))
+    referrer = digest_of(referring, algorithm="sha512")
+    folder.blob_path(referrer).write_bytes(referring)
+    folder.write_index([folder.tagged(image, "1")])
+    for place in (folder.at("1"), folder.at(digest=image)):
+        assert Layouts().manifest(place).digest == image
+    assert [one.digest for one in Layouts().referrers(folder.at("1"), image)] == [referrer]
+
+
 def test_a_missing_blob_of_a_tag_is_an_error(folder: Folder) -> None:
     digest = folder.put_image("one")
     folder.write_index([folder.tagged(digest, "1")])

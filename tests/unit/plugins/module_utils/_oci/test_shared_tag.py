@@ -279,6 +279,13 @@ def test_no_order_of_two_writers_loses_anything(monkeypatch: pytest.MonkeyPatch,
         assert len(outcome.told) + len(outcome.failed) == 2
 
 
+def test_what_others_wrote_while_blobs_were_stored_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    dice = random.Random(11)
+    for _try in range(400):
+        script = [(dice.randrange(2), dice.choice((*PAUSES, 0.0))) for _step in range(24)]
+        assert play(monkeypatch, scripted(script), blobs=True).lost == set(), script
+
+
 SCRIPTS = st.lists(st.tuples(st.integers(0, 2), st.sampled_from(PAUSES)), max_size=40)
 BOUNDED = settings(
     max_examples=300, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
