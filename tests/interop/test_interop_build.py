@@ -2,12 +2,14 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Builds with the real engine: what is pushed, what makes a build necessary, and the image of the demonstration."""
+"""Builds with the real engine and without: what is pushed, when it is built, and the image of the demonstration."""
 
 from __future__ import annotations
 
+import os
 import pathlib
 import secrets
+import shutil
 import subprocess
 import time
 import typing as t
@@ -17,7 +19,8 @@ import pytest
 from ansible_collections.hallmark.signing.plugins.module_utils._oci import reference as references
 from interop_tools import ROOT, Ansible, Json, Registry, Task
 
-pytestmark = pytest.mark.usefixtures("engine_base")
+needs_engine = pytest.mark.usefixtures("engine_base")
+DEMO = ROOT / "playbooks" / "files" / "nginx-demo"
 
 _DOCKERFILE = """\
 ARG BASE
@@ -68,6 +71,25 @@ def _digest(registry: Registry, name: str, tag: str) -> str | None:
     return found.digest if found else None
 
 
+def _require_service(image: str) -> None:
+    """Run an image of the demonstration until it is healthy, serves, and does so as its ordinary user."""
+    container = f"hallmark-interop-{secrets.token_hex(4)}"
+    _docker("run", "--detach", "--name", container, "--read-only", "--tmpfs", "/tmp", image)
+    try:
+        deadline = time.monotonic() + 30
+        while _docker("inspect", "--format", "{{.State.Health.Status}}", container) != "healthy":
+            assert time.monotonic() < deadline, _docker("logs", container)
+            time.sleep(0.2)
+        pid = _docker("inspect", "--format", "{{.State.Pid}}", container)
+        assert "Uid:\t101\t101\t101\t101\n" in pathlib.Path(f"/proc/{pid}/status").read_text()
+        address = _docker("inspect", "--format", "{{.NetworkSettings.IPAddress}}", container)
+        with urllib.request.urlopen(f"http://{address}:8080/health", timeout=5) as answer:
+            assert (answer.status, answer.read()) == (200, b"ok\n")
+    finally:
+        _docker("rm", "--force", container)
+
+
+@needs_engine
 def test_what_is_built_pushed_and_skipped(
     registry: Registry, ansible: Ansible, repository: str, context: pathlib.Path
 ) -> None:
@@ -128,6 +150,7 @@ def test_what_is_built_pushed_and_skipped(
     assert not again["changed"]
 
 
+@needs_engine
 def test_without_push_and_with_a_base_that_only_the_engine_has(
     ansible: Ansible, repository: str, context: pathlib.Path, engine_base: str, registry: Registry
 ) -> None:
@@ -164,26 +187,81 @@ def test_without_push_and_with_a_base_that_only_the_engine_has(
         assert [reason["code"] for reason in result["reasons"]] == ["not_found"]
 
 
+@needs_engine
 def test_the_image_of_the_demonstration_serves_as_an_ordinary_user(
     ansible: Ansible, repository: str, engine_base: str
 ) -> None:
     name = f"{repository}/nginx"
     (built,) = ansible.run([Task("image_build", {
-        "name": name, "tags": ["1"], "context": str(ROOT / "playbooks" / "files" / "nginx-demo"),
+        "name": name, "tags": ["1"], "context": str(DEMO),
         "build_args": {"BASE": engine_base}, "push": False, "pull": False,
     })])
     assert built["changed"], built
-    container = f"hallmark-interop-{secrets.token_hex(4)}"
-    _docker("run", "--detach", "--name", container, "--read-only", "--tmpfs", "/tmp", f"{name}:1")
-    try:
-        deadline = time.monotonic() + 30
-        while _docker("inspect", "--format", "{{.State.Health.Status}}", container) != "healthy":
-            assert time.monotonic() < deadline, _docker("logs", container)
-            time.sleep(0.2)
-        pid = _docker("inspect", "--format", "{{.State.Pid}}", container)
-        assert "Uid:\t101\t101\t101\t101\n" in pathlib.Path(f"/proc/{pid}/status").read_text()
-        address = _docker("inspect", "--format", "{{.NetworkSettings.IPAddress}}", container)
-        with urllib.request.urlopen(f"http://{address}:8080/health", timeout=5) as answer:
-            assert (answer.status, answer.read()) == (200, b"ok\n")
-    finally:
-        _docker("rm", "--force", container)
+    _require_service(f"{name}:1")
+
+
+@needs_engine
+def test_the_image_of_the_demonstration_serves_when_it_was_assembled_without_the_engine(
+    ansible: Ansible, repository: str, engine_base: str
+) -> None:
+    base, name = f"{repository}-base/nginx:1", f"{repository}/assembled"
+    _docker("tag", engine_base, base)
+    _docker("push", "--quiet", base)
+    build: Json = {
+        "name": name, "tags": ["1"], "context": str(DEMO), "build_args": {"BASE": base}, "builder": "assemble",
+        # Nobody may help.
+        "docker_host": "unix:///nowhere/docker.sock",
+    }
+    planned, built, again = ansible.run([
+        Task("image_build", build, {"check_mode": True}), Task("image_build", build), Task("image_build", build),
+    ])
+    assert (planned["changed"], planned["digest"]) == (True, None), planned
+    assert built["changed"], built
+    assert (again["changed"], again["digest"]) == (False, built["digest"])
+    _docker("pull", "--quiet", built["image"])
+    # Its id is the same to the engine, which has checked each layer.
+    assert _docker("image", "inspect", "--format", "{{.Id}}", built["image"]) == built["image_id"]
+    _require_service(built["image"])
+
+
+def test_the_image_of_the_demonstration_is_assembled_alike_from_every_copy(
+    ansible: Ansible, registry: Registry, tmp_path: pathlib.Path
+) -> None:
+    base = tmp_path / "base"
+    (base / "etc" / "nginx").mkdir(parents=True)
+    (base / "etc" / "nginx" / "mime.types").write_text("types { }\n")
+    (base / "Dockerfile").write_text("FROM scratch\nCOPY etc/ /etc/\nENV PATH=/usr/sbin:/usr/bin\n")
+    copies = [tmp_path / "one", tmp_path / "other" / "place"]
+    for number, copy in enumerate(copies):
+        copy.mkdir(parents=True)
+        # Not in the same order, so that no folder lists them alike by chance.
+        for path in sorted(DEMO.iterdir(), reverse=bool(number)):
+            shutil.copyfile(path, copy / path.name)
+            (copy / path.name).chmod(0o644)
+        copy.chmod(0o755)
+        for path in (copy, *copy.iterdir()):
+            os.utime(path, (number * 10**9, number * 10**9 + 0.5))
+            if os.geteuid() == 0:
+                os.chown(path, number * 1234, number * 4321)
+    layout = f"oci:{tmp_path}/layout"
+    name = registry.name()
+    of_base, *built = ansible.run([
+        Task("image_build", {"name": layout, "tags": ["base"], "context": str(base), "builder": "assemble"}),
+        *(
+            Task("image_build", {
+                "name": place, "tags": [f"t{number}"], "context": str(copy), "builder": "assemble",
+                "build_args": {"BASE": f"{layout}:base", "SOURCE_DATE_EPOCH": "1795000000"},
+            })
+            for place in (name, layout) for number, copy in enumerate(copies)
+        ),
+        # What one copy made is what the other would make.
+        Task("image_build", {
+            "name": name, "tags": ["t0"], "context": str(copies[1]), "builder": "assemble",
+            "build_args": {"BASE": f"{layout}:base", "SOURCE_DATE_EPOCH": "1795000000"},
+        }),
+    ])
+    assert of_base["changed"], of_base
+    assert [one["changed"] for one in built] == [True, True, True, True, False], built
+    assert len({one["digest"] for one in built}) == 1
+    assert len({one["input_hash"] for one in built}) == 1
+    assert {_digest(registry, name, tag) for tag in ("t0", "t1")} == {built[0]["digest"]}

@@ -190,6 +190,9 @@ CASES = (
     Case("many-headers", {"raw": "many_headers"}, method="", failed=ALL),
     Case("long-header", {"raw": "long_header"}, method="", failed=ALL),
     Case("401-after-200", _UNAUTHORIZED, method="", skip=8, failed=("sign", "from", "to")),
+    # So says docker-registry of a right manifest while somebody uploads one of its blobs again.
+    Case("400-for-a-right-manifest", {"status": 400, "body": '{"errors":[{"code":"DIGEST_INVALID"}]}'}, "PUT",
+         path="/manifests/", times=3, well=ALL),
     Case("403-for-writes", {"status": 403}, "PUT POST", failed=("sign", "to")),
     Case("token-service-hangs", _TOKEN, method="", path="/v2/", failed=ALL,
          more=({"fault": {"delay": 60.0}, "path": "/token"},)),

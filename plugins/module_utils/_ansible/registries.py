@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import typing as t
 
-from .._keys.fingerprint import require_key_id
 from .._oci.credentials import Credentials, read_auth_file
 from .._oci.images import Images
 from .._oci.transport import HostSettings, RegistrySettings
@@ -78,4 +77,7 @@ def _ask_helper(program: str, server: str) -> Credentials | None:
 
 def key_ids(values: t.Iterable[str], *, option: str) -> frozenset[str]:
     """Return checked key ids. Raises KeyFileError (input_invalid)."""
+    # Most tasks that talk to registries name no keys.
+    from .._keys.fingerprint import require_key_id
+
     return frozenset(require_key_id(value, option=option) for value in values)

@@ -11,6 +11,7 @@ more than a registry: each is checked against its name, none is reached through 
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import threading
 import typing as t
@@ -63,7 +64,8 @@ class LayoutReader:
             return None
         where = f"{image.name}@{digest}"
         check(raw, digest, where=where)
-        return manifests.parse(raw, content_type=entry.media_type if entry else "", where=where)
+        parsed = manifests.parse(raw, content_type=entry.media_type if entry else "", where=where)
+        return dataclasses.replace(parsed, digest=digest)
 
     def has_manifest(self, image: LayoutReference) -> bool:
         """Say whether the manifest is there, whole."""
@@ -195,7 +197,7 @@ def _maybe_manifest(raw: bytes, name: str) -> Manifest | None:
         return None
     try:
         check(raw, name, where=name)
-        return manifests.parse(raw, content_type="", where=name)
+        return dataclasses.replace(manifests.parse(raw, content_type="", where=name), digest=name)
     except HallmarkError:
         return None
 

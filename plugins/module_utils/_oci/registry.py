@@ -143,11 +143,9 @@ class Registries:
 
         Returns the subject that the registry says it recorded (header OCI-Subject). Raises RegistryError.
         """
-        response = self.send(image, Request(
-            "PUT", _path(image, "manifests", image.target), _scope(image, "pull,push"), f"store the manifest {image}",
-            headers={"Content-Type": media_type}, body=raw, accepted=(200, 201, 202),
-        ), until=until)
-        return response.headers.get("oci-subject")
+        from . import upload
+
+        return upload.put_manifest(self, image, raw, media_type=media_type, until=until)
 
     def delete_manifest(self, image: Reference) -> bool:
         """Delete the manifest at a digest; return False where the registry does not allow deletion.
@@ -230,6 +228,11 @@ def pull_scope(image: Reference) -> str:
 def push_scope(image: Reference) -> str:
     """Return the token scope for writing to the repository of C(image)."""
     return _scope(image, "pull,push")
+
+
+def manifest_path(image: Reference) -> str:
+    """Return the path of a manifest by digest or tag."""
+    return _path(image, "manifests", image.target)
 
 
 def uploads_path(image: Reference) -> str:

@@ -15,10 +15,11 @@ from urllib.parse import urlencode
 from .._errors import RegistryError
 from .digest import digest_of
 from .reference import Reference
-from .registry import Registries, pull_scope, push_scope, uploads_path
+from .registry import Registries, manifest_path, pull_scope, push_scope, uploads_path
 from .transport import Content, Request
 
 _ATTEMPTS = 3
+_REFUSALS = 4
 _BYTES = {"Content-Type": "application/octet-stream"}
 
 
@@ -114,3 +115,23 @@ def cancel(registries: Registries, image: Reference, location: str) -> None:
             "DELETE", location, push_scope(image), f"give up an upload to {image.name}",
             accepted=(200, 202, 204, 404, 405), retried=False,
         ))
+
+
+def put_manifest(
+    registries: Registries, image: Reference, raw: bytes, *, media_type: str, until: float | None
+) -> str | None:
+    """Store a manifest, and return the subject that the registry says it recorded. Raises RegistryError."""
+    request = Request(
+        "PUT", manifest_path(image), push_scope(image), f"store the manifest {image}",
+        headers={"Content-Type": media_type}, body=raw, accepted=(200, 201, 202),
+    )
+    for attempt in range(_REFUSALS):
+        try:
+            return registries.send(image, request, until=until).headers.get("oci-subject")
+        except RegistryError as exc:
+            # The distribution project's registry says so, too, when it meets the link of a blob that another upload
+            # of the same blob is writing anew.
+            if attempt == _REFUSALS - 1 or "DIGEST_INVALID" not in exc.cause:
+                raise
+            time.sleep(0.05 * 2**attempt)
+    raise AssertionError("unreachable: the last attempt returns or raises")

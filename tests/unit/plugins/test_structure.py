@@ -24,6 +24,7 @@ LARGER_CLOSURES = {"image_signature": 118 * 1024}
 # Loaded only by the tasks that need it, so that the others do not compile it.
 LATE = {
     ("module_utils/_ansible/registries.py", "module_utils/_docker/credential_helper.py"),
+    ("module_utils/_ansible/registries.py", "module_utils/_keys/fingerprint.py"),
     ("module_utils/_keys/pem.py", "module_utils/_keys/encrypted_key.py"),
     ("module_utils/_oci/images.py", "module_utils/_oci/archive.py"),
     ("module_utils/_oci/images.py", "module_utils/_oci/layout.py"),

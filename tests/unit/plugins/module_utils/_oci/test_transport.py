@@ -234,7 +234,7 @@ def test_retry_after_really_waits(registry: Start) -> None:
 
 @pytest.mark.parametrize("value", [
     "5", "3600", "9" * 30, email.utils.formatdate(time.time() + 3600, usegmt=True),
-])
+], ids=["seconds", "hour", "absurd", "date"])
 def test_retry_after_beyond_the_timeout_fails_at_once(registry: Start, value: str) -> None:
     fake = registry()
     fake.fail(Fault.too_many(value))
