@@ -152,8 +152,8 @@ def many(count: int, cosign: str, folder: pathlib.Path, *, rounds: int) -> list[
     seconds, memory = statistics.median(one[0] for one in own), max(one[1] for one in own)
     return [
         Row(
-            f"copy {count} images with .sig", f"{seconds:.1f} s, {memory:.0f} MiB", f"cosign copy in a loop: {peer:.1f} s",
-            f"{peer / seconds:.1f}x", ">= 3x", peer / seconds >= 3,
+            f"copy {count} images with .sig", f"{seconds:.1f} s, {memory:.0f} MiB",
+            f"cosign copy in a loop: {peer:.1f} s", f"{peer / seconds:.1f}x", ">= 3x", peer / seconds >= 3,
         ),
         Row(
             f"copy {count} images with .sig and bundle", f"{with_bundles[0]:.1f} s, {with_bundles[1]:.0f} MiB",
