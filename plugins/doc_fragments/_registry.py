@@ -14,7 +14,8 @@ requirements:
   - urllib3 >= 2
 notes:
   - Proxies are taken from the environment of the task, C(HTTPS_PROXY), C(HTTP_PROXY), C(ALL_PROXY) and C(NO_PROXY), as curl does.
-    Loopback is never reached through a proxy.
+    Loopback is never reached through a proxy. Where C(environment) of the task sets one with a login, Ansible itself shows it
+    with C(-vvv); set it in the environment of the host instead.
 options:
   registry_auth_file:
     description:

@@ -153,6 +153,7 @@ reasons:
   sample: []
 """
 
+import os
 import typing as t
 
 from ansible.module_utils.basic import AnsibleModule
@@ -221,6 +222,7 @@ def _build(module: AnsibleModule, recipe: build.Recipe, name: Image) -> build.Bu
     params = module.params
     if not isinstance(name, references.Reference):
         raise _contradiction("name", "the engine builds for registries only", "Use builder: assemble for layouts.")
+    build.require_no_epoch(recipe, os.environ)
     return build.build_image(
         registries.images(params, uses_mirrors=True).registries, Engine(params["docker_host"]), recipe, name,
         params["tags"], push=params["push"], pull=params["pull"], dry_run=module.check_mode,

@@ -21,7 +21,6 @@ import re
 import sys
 import threading
 import typing as t
-from http.server import ThreadingHTTPServer
 from urllib.parse import urlencode, urlsplit
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "unit"))

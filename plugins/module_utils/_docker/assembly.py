@@ -23,7 +23,7 @@ from .._oci.reference import Image
 from . import assemble, build, instructions
 from .base_files import BaseFiles
 from .build import INPUT_HASH_LABEL, Base, Built, Recipe
-from .engine import context_files
+from .engine import context_files, leaves_out
 
 # What the layers of a base may hold when they are looked through for folders and links.
 _MAX_BASE = 64 * 1024**3
@@ -49,7 +49,11 @@ def assemble_image(
     platform = named.platform or recipe.platform
     base = None if named.is_scratch else _Base(source, named.image, assemble.platform_of(platform, where))
     # The SDK adds the Dockerfile to the context in any case; without an engine nobody needs it there.
-    files = context_files(recipe.context, build.ignore_patterns(recipe), _NO_DOCKERFILE)
+    patterns = build.ignore_patterns(recipe)
+    files = [
+        path for path in context_files(recipe.context, list(patterns), _NO_DOCKERFILE)
+        if path != ".dockerignore" or not leaves_out(patterns, path)
+    ]
     bases = [] if base is None else [Base(named.image, base.digest, base.digest)]
     inputs = build.input_hash(recipe, text, files, bases, builder="assemble", epoch=epoch)
     present = _present(target, name, tags, inputs)

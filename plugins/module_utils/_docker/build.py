@@ -74,12 +74,6 @@ def build_image(
 
     C(name) has neither tag nor digest; the digest returned is the one of the push. Raises HallmarkError.
     """
-    if "SOURCE_DATE_EPOCH" in recipe.build_args or os.environ.get("SOURCE_DATE_EPOCH"):
-        raise BuildError(
-            code="input_invalid", object="SOURCE_DATE_EPOCH", attempt="build with the engine",
-            cause="the engine's builder that can be reached here ignores it, and the image would not be reproducible",
-            advice="Build with builder: assemble, or take it out of build_args and the environment.",
-        )
     text = read_dockerfile(recipe)
     warnings: list[Reason] = []
     bases = [
@@ -111,6 +105,16 @@ def build_image(
         engine.tag(image_id, name.name, tag)
     digest = _push(registries, engine, name, tags) if push else None
     return Built(True, image_id, digest, inputs, tuple(warnings))
+
+
+def require_no_epoch(recipe: Recipe, environment: t.Mapping[str, str]) -> None:
+    """Refuse a time that the engine's builder would ignore. Raises BuildError (input_invalid)."""
+    if "SOURCE_DATE_EPOCH" in recipe.build_args or environment.get("SOURCE_DATE_EPOCH"):
+        raise BuildError(
+            code="input_invalid", object="SOURCE_DATE_EPOCH", attempt="build with the engine",
+            cause="the engine's builder that can be reached here ignores it, and the image would not be reproducible",
+            advice="Build with builder: assemble, or take it out of build_args and the environment.",
+        )
 
 
 def read_dockerfile(recipe: Recipe) -> str:
@@ -177,7 +181,7 @@ def ignore_patterns(recipe: Recipe) -> list[str]:
     # A Dockerfile may have an ignore file of its own, which then stands for .dockerignore.
     for name in (f"{recipe.dockerfile}.dockerignore", ".dockerignore"):
         try:
-            with open(os.path.join(recipe.context, name), encoding="utf-8") as stream:
+            with open(os.path.join(recipe.context, name), encoding="utf-8-sig") as stream:
                 lines = [line.strip() for line in stream]
         except FileNotFoundError:
             continue

@@ -21,6 +21,7 @@ with optional():
     import docker
     from docker.errors import DockerException, ImageNotFound
     from docker.utils import create_archive, exclude_paths
+    from docker.utils.build import PatternMatcher
     from requests.exceptions import RequestException
     from urllib3.exceptions import HTTPError
 
@@ -147,6 +148,14 @@ def context_files(folder: str, ignore_patterns: list[str], dockerfile: str) -> l
         raise _unusable(folder, "malformed", f"a pattern of .dockerignore makes no sense: {exc}") from exc
     except OSError as exc:
         raise _unusable(str(exc.filename or folder), "not_found", exc.strerror or type(exc).__name__) from exc
+
+
+def leaves_out(ignore_patterns: list[str], path: str) -> bool:
+    """Say whether the patterns leave out a path; C(context_files()) takes C(.dockerignore) itself whatever they say."""
+    matcher = PatternMatcher(list(ignore_patterns))
+    # The last one is the SDK's own exception for that file, which the engine wants and no image does.
+    matcher.patterns = matcher.patterns[:-1]
+    return bool(matcher.matches(path))  # type: ignore[arg-type]
 
 
 def context_archive(folder: str, files: list[str], replaced: t.Mapping[str, str]) -> t.IO[bytes]:

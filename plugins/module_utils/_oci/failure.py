@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import email.utils
+import http.client
 import re
 import time
 import typing as t
@@ -30,6 +31,11 @@ def unexpected(host: str, attempt: str, response: Response) -> RegistryError:
         )
     if b"HTTP request to an HTTPS server" in response.body:
         detail += ": it speaks HTTPS; set plain_http: false for this host"
+    if response.status == 407:
+        return RegistryError(
+            code="registry_error", object=host, attempt=attempt, cause="the proxy refuses us (407)",
+            advice="Check the login in HTTP_PROXY and HTTPS_PROXY.",
+        )
     if response.status == 429:
         wait = retry_after(response.headers)
         detail += f" (too many requests; it asks to wait {wait:g} seconds)" if wait else " (too many requests)"
@@ -86,6 +92,16 @@ def plain_text(exc: Exception) -> str:
     if len(exc.args) == 2 and isinstance(exc.args[1], Exception):
         # urllib3 gives what happened and why; why may repeat what a foreign server sent.
         said = str(exc.args[0])
-        said = said if ":" in said else f"{said.rstrip('.')}: {ascii(str(exc.args[1]))[1:-1][:200]}"
+        said = said if ":" in said else f"{said.rstrip('.')}: {_why(exc.args[1])}"
     text = re.sub(r"^(?:<[^>]*>|HTTPS?Connection(?:Pool)?\([^)]*\)): ", "", said)
     return text or type(exc).__name__
+
+
+def _why(exc: Exception) -> str:
+    """Return why a connection failed, without the words of whoever answers there: they may be our own login."""
+    tunnel = re.match(r"Tunnel connection failed: [0-9]{3}", str(exc))
+    if tunnel:
+        return tunnel[0]
+    if isinstance(exc, http.client.BadStatusLine) and not isinstance(exc, ConnectionError):
+        return "what answers there is no HTTP"
+    return ascii(str(exc))[1:-1][:200]
