@@ -478,7 +478,7 @@ class Bench:
     def _disturb(
         self, runner: Runner, position: int, effect: str, plan: list[Call], file_size: int | None
     ) -> Disturbed:
-        for _attempt in range(3):
+        for _attempt in range(10):
             base, call = self.folder(), plan[position]
             before, task = _state(base), self.task(base)
             outcome = runner.run(task, inject=f"{call.name}:{effect}:when={call.number}", file_size=file_size)
