@@ -48,11 +48,17 @@ def settle_spec() -> Spec:
 
 
 def images(params: Spec, *, uses_mirrors: bool = False) -> Images:
-    """Return all images that one task can reach. Raises RegistryError for an unreadable auth file.
+    """Return all images that one task can reach. Raises RegistryError for an unreadable auth file,
+    FormatError for a mirror that is none.
 
     Mirrors are for tasks that read only: what is to be written must be read where it is written.
     """
     hosts = {entry["host"]: entry for entry in params["registries"]}
+    for entry in hosts.values():
+        for mirror in entry["mirrors"]:
+            from .._oci.mirror import require_mirror
+
+            require_mirror(mirror)
     return Images(RegistrySettings(
         auth_file=read_auth_file(params["registry_auth_file"], helper=_ask_helper),
         hosts={

@@ -201,8 +201,10 @@ class Registries:
         """Read from the mirrors of a registry in their order, and from itself where they fail or have nothing."""
         host = self.settings.hosts.get(image.host)
         for mirror in host.mirrors if host and self.settings.uses_mirrors else ():
+            from .mirror import mirrored
+
             with suppress(HallmarkError):
-                got = read(_mirrored(image, mirror))
+                got = read(mirrored(image, mirror))
                 if is_found(got):
                     return got
         return read(image)
@@ -246,11 +248,6 @@ def _scope(image: Reference, actions: str) -> str:
 
 def _path(image: Reference, kind: str, last: str) -> str:
     return f"/v2/{image.repository}/{kind}/{last}"
-
-
-def _mirrored(image: Reference, mirror: str) -> Reference:
-    host, slash, prefix = mirror.rstrip("/").partition("/")
-    return dataclasses.replace(image, host=host, repository=f"{prefix}{slash}{image.repository}")
 
 
 def _without(chunks: t.Iterator[bytes], count: int) -> t.Iterator[bytes]:

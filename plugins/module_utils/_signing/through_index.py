@@ -37,8 +37,8 @@ def verify_index(store: Store[Image], index: str, demand: Demand) -> VerifiedInd
     verdict = verify_image(store, index, demand)
     if not verdict.verified:
         return VerifiedIndex(verdict, frozenset())
+    at = references.parse_image(t.cast(str, verdict.reference))
     try:
-        at = references.parse_image(t.cast(str, verdict.reference))
         manifest = store.manifest(at)
         below = descendants(store, at, manifest)
     except HallmarkError as exc:

@@ -14,7 +14,7 @@ import typing as t
 import pytest
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible_collections.hallmark.signing.plugins.module_utils._ansible import registries
-from ansible_collections.hallmark.signing.plugins.module_utils._errors import KeyFileError, RegistryError
+from ansible_collections.hallmark.signing.plugins.module_utils._errors import FormatError, KeyFileError, RegistryError
 from ansible_collections.hallmark.signing.plugins.module_utils._oci.credentials import Credentials
 from ansible_collections.hallmark.signing.plugins.module_utils._oci.transport import HostSettings, RegistrySettings
 
@@ -238,3 +238,10 @@ def test_mirrors_and_settling_become_settings() -> None:
     assert (settings.uses_mirrors, settings.settle_seconds) == (True, 2.0)
     assert settings_of(params).uses_mirrors is False
     assert "required" in errors(registries.registry_spec(), registries=[{"host": "r", "client_key": "/k"}])
+
+
+@pytest.mark.parametrize("mirror", ["mirror.test:port", "http://mirror.test", "mirror", "", "mirror.test/UPPER"])
+def test_a_mirror_that_is_no_host_is_refused(mirror: str) -> None:
+    entry = {"host": "r.test", "mirrors": [mirror]}
+    with pytest.raises(FormatError):
+        registries.images({"registries": [entry], "registry_auth_file": None, "timeout": 1, "workers": 1})
