@@ -16,6 +16,11 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 _KEYS = pathlib.Path(__file__).parent / "data" / "keys"
 
 
+def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
+    """Name bytes after their argument: they may hold a time or chance, and all processes must name tests alike."""
+    return argname if isinstance(val, bytes) else None
+
+
 @pytest.fixture(scope="session")
 def p256() -> ec.EllipticCurvePrivateKey:
     """A key that signs images."""
