@@ -19,9 +19,13 @@ from ._errors import LibraryError
 
 # The lowest versions that are tested. _keys and _custody work with Debian 12's own cryptography, so that a
 # Certbot host needs nothing installed; keep in step with doc_fragments and meta/ee-requirements.txt.
-FLOORS: dict[str, str] = {"cryptography": "42", "urllib3": "2", "docker": "7.1", "nacl": "1.5"}
+FLOORS: dict[str, str] = {
+    "cryptography": "42", "urllib3": "2", "docker": "7.1", "nacl": "1.5",
+    # Older ones check the signature, the chain or the signer less than they seem to.
+    "rfc3161_client": "1.0.6",
+}
 KEYS_CRYPTOGRAPHY_FLOOR = "38"
-_PACKAGES = {"nacl": "PyNaCl"}
+_PACKAGES = {"nacl": "PyNaCl", "rfc3161_client": "rfc3161-client"}
 
 
 @contextmanager
@@ -40,13 +44,13 @@ def require(library: str, *, floor: str | None = None) -> None:
     package = _PACKAGES.get(library, library)
     advice = f"Install {package} >= {wanted} for the interpreter of this task; role hallmark.signing.signer does it"
     try:
-        # A literal name would do for one library; the guard serves all four.
+        # A literal name would do for one library; the guard serves all of them.
         found = importlib.import_module(library)
     except ImportError as exc:
         raise LibraryError(
             code="library_missing", object=package, attempt="import it", cause=f"{exc}", advice=f"{advice}."
         ) from exc
-    version = str(getattr(found, "__version__", "0"))
+    version = str(getattr(found, "__version__", None) or _installed(package))
     if _as_tuple(version) < _as_tuple(wanted):
         raise LibraryError(
             code="library_missing",
@@ -55,6 +59,16 @@ def require(library: str, *, floor: str | None = None) -> None:
             cause=f"version {version} in {getattr(found, '__file__', 'an unknown place')} is older than {wanted}",
             advice=f"{advice}.",
         )
+
+
+def _installed(package: str) -> str:
+    # Not every library says its version itself. Costs more to import than all the rest, and is needed for few.
+    from importlib import metadata
+
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return "0"
 
 
 def _as_tuple(version: str) -> tuple[int, ...]:

@@ -16,6 +16,7 @@ import math
 import typing as t
 from dataclasses import dataclass
 
+from . import _base64
 from ._errors import FormatError
 
 _MAX_NUMBER_LENGTH = 32
@@ -127,6 +128,13 @@ class JsonObject:
     def string(self, name: str, default: t.Any = _REQUIRED) -> str:
         """Return a string member."""
         return t.cast(str, self._typed(name, str, "a string", default))
+
+    def base64(self, name: str, default: t.Any = _REQUIRED) -> bytes:
+        """Return the bytes of a member in canonical base64."""
+        try:
+            return _base64.decode(self.string(name, default))
+        except ValueError as exc:
+            raise self.error(f"member {name!r} is {exc}") from exc
 
     def integer(self, name: str, default: t.Any = _REQUIRED) -> int:
         """Return an integer member; a boolean is none."""

@@ -18,7 +18,8 @@ description:
 author:
   - The hallmark.signing authors (@hallmark-signing)
 requirements:
-  - PyNaCl >= 1.5 (only for keys in cosign's format)
+  - PyNaCl >= 1.5 (only for keys in cosign's format, and for Ed25519ph)
+  - rfc3161-client >= 1.0 (only for timestamps)
 extends_documentation_fragment:
   - hallmark.signing._attributes
   - hallmark.signing._attributes.registry
@@ -49,14 +50,15 @@ options:
       present: Each image has a signature by each of O(signers) in each of O(formats).
       absent: The signatures by O(key_ids), or all of them, are removed.
   signers:
-    description: The keys to sign with. Required with O(state=present).
+    description: The keys to sign with, each of exactly one kind. Required with O(state=present).
     type: list
     elements: dict
     suboptions:
       private_key_path:
-        description: Private key file on the managed host; PKCS#8, SEC1, PKCS#1 or cosign's format, P-256 or RSA.
+        description:
+          - Private key file on the managed host; PKCS#8, SEC1, PKCS#1 or cosign's format.
+          - Every reader takes signatures by P-256 and RSA keys. For others a warning says who does not.
         type: path
-        required: true
       passphrase:
         description: Passphrase of the key file.
         type: str
@@ -66,6 +68,74 @@ options:
       key_id:
         description: The expected key id; any other key is an error, before anything is signed.
         type: str
+      external:
+        description:
+          - Signatures that were made elsewhere, all by one key, over files that M(hallmark.signing.image_payload) wrote with the
+            same images and options. Each is verified first, and nothing is attached if one is wrong or missing.
+        type: list
+        elements: dict
+        suboptions:
+          payload_path:
+            description: The file that was signed.
+            type: path
+            required: true
+          signature_path:
+            description:
+              - Its signature. As openssl writes it, or raw C(r) and C(s) as HSMs do, or either of them in base64.
+            type: path
+            required: true
+          public_key_path:
+            description: The public key, PEM. Not needed with O(signers[].certificate_path).
+            type: path
+      certificate_path:
+        description:
+          - Certificate of the key for code signing, PEM. It must be of this key and valid now. It is attached with
+            O(attach_certificate) only.
+        type: path
+      chain_path:
+        description: The certificates above it in their order, PEM.
+        type: path
+  attach_certificate:
+    description:
+      - Whether the certificates of the signers are attached, for those who verify by a private code-signing PKI.
+      - Verifiers who trust the bare key then refuse the bundle, and cosign refuses the C(.sig) once the certificate expires
+        unless the signature has a log entry or a timestamp. Bundles have room for the certificate, not for its chain.
+    type: bool
+    default: false
+  signature_algorithm:
+    description:
+      - Algorithm to sign with, in place of the one that most readers try for each key. Others than those read few; a warning
+        names who does not.
+      - One of C(ecdsa-sha256), C(ecdsa-sha384), C(ecdsa-sha512), C(rsa-pkcs1v15-sha256), C(rsa-pkcs1v15-sha384),
+        C(rsa-pkcs1v15-sha512), C(rsa-pss-sha256), C(rsa-pss-sha384), C(rsa-pss-sha512), C(ed25519), C(ed25519ph).
+    type: str
+  transparency:
+    description:
+      - A transparency log (Rekor 1) that each new signature is entered into. Its answer is verified and attached. Without it
+        nothing leaves for any log, public or not.
+      - TLS files and time limits for its host are those of O(registries) and O(timeout).
+    type: dict
+    suboptions:
+      rekor_url:
+        description: Address of the log.
+        type: str
+        required: true
+      rekor_public_key_path:
+        description: Public key of the log, PEM.
+        type: path
+        required: true
+  timestamp_authority:
+    description: An RFC 3161 timestamp authority that stamps each new signature. Its answer is verified and attached.
+    type: dict
+    suboptions:
+      url:
+        description: Address that takes timestamp queries.
+        type: str
+        required: true
+      certificate_path:
+        description: Its certificates, PEM; the root last.
+        type: path
+        required: true
   key_ids:
     description:
       - Keys whose signatures are removed. Only with O(state=absent).
@@ -105,6 +175,7 @@ options:
       - podman and CRI-O compare it with the name an image is pulled by.
     type: str
 seealso:
+  - module: hallmark.signing.image_payload
   - module: hallmark.signing.image_verify
 """
 
@@ -199,9 +270,10 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils._ansible import args, deps, registries, results, secrets
 from ..module_utils._errors import HallmarkError, VerificationError
-from ..module_utils._keys import algorithms, pem
+from ..module_utils._keys import pem
+from ..module_utils._keys.files import read_key_file
 from ..module_utils._keys.signers import file as file_signer
-from ..module_utils._keys.signers.file import read_key_file
+from ..module_utils._keys.signers.protocol import Signer
 from ..module_utils._oci import reference as references
 from ..module_utils._oci.concurrency import map_ordered
 from ..module_utils._oci.images import Images
@@ -220,11 +292,40 @@ def main() -> None:
                 "type": "list",
                 "elements": "dict",
                 "options": {
-                    "private_key_path": {"type": "path", "required": True, "no_log": False},
+                    "private_key_path": {"type": "path", "no_log": False},
                     **args.passphrase_spec(),
+                    "external": {
+                        "type": "list",
+                        "elements": "dict",
+                        "options": {
+                            "payload_path": {"type": "path", "required": True},
+                            "signature_path": {"type": "path", "required": True},
+                            "public_key_path": {"type": "path", "no_log": False},
+                        },
+                    },
                     "key_id": {"type": "str", "no_log": False},
+                    "certificate_path": {"type": "path"},
+                    "chain_path": {"type": "path"},
                 },
-                "mutually_exclusive": [("passphrase", "passphrase_path")],
+                "mutually_exclusive": [("passphrase", "passphrase_path"), ("private_key_path", "external")],
+                "required_one_of": [("private_key_path", "external")],
+                "required_by": {"chain_path": ["certificate_path"]},
+            },
+            "attach_certificate": {"type": "bool", "default": False},
+            "signature_algorithm": {"type": "str"},
+            "transparency": {
+                "type": "dict",
+                "options": {
+                    "rekor_url": {"type": "str", "required": True},
+                    "rekor_public_key_path": {"type": "path", "required": True, "no_log": False},
+                },
+            },
+            "timestamp_authority": {
+                "type": "dict",
+                "options": {
+                    "url": {"type": "str", "required": True},
+                    "certificate_path": {"type": "path", "required": True},
+                },
             },
             "key_ids": {"type": "list", "elements": "str", "no_log": False},
             "public_key_paths": {"type": "list", "elements": "path", "no_log": False},
@@ -247,8 +348,8 @@ def main() -> None:
     results.require_entries(module, empty, images=params["images"], formats=params["formats"])
     try:
         _require_fitting_options(params)
-        work = _signing(module, empty) if params["state"] == "present" else _removing(module, empty)
         known = registries.images(params)
+        work = _signing(module, known, empty) if params["state"] == "present" else _removing(module, empty)
         outcomes = map_ordered(lambda image: work(known, image), params["images"], workers=params["workers"])
         # Only now: all images share the waiting.
         outcomes = map_ordered(lambda one: sign.settle(known, one), outcomes, workers=max(1, params["workers"]))
@@ -266,9 +367,9 @@ def main() -> None:
 def _require_fitting_options(params: dict[str, t.Any]) -> None:
     """Refuse what contradicts itself: the argument spec cannot, because C(all) has a default."""
     present = params["state"] == "present"
-    wrong = [name for name in ("key_ids", "public_key_paths", "all") if params[name]] if present else [
-        name for name in ("signers",) if params[name]
-    ]
+    only_absent = ("key_ids", "public_key_paths", "all")
+    only_present = ("signers", "attach_certificate", "signature_algorithm", "transparency", "timestamp_authority")
+    wrong = [name for name in (only_absent if present else only_present) if params[name]]
     if not present and params["all"] and params["key_ids"]:
         wrong = ["key_ids"]
     if wrong:
@@ -279,25 +380,51 @@ def _require_fitting_options(params: dict[str, t.Any]) -> None:
         )
 
 
-def _signing(module: AnsibleModule, empty: dict[str, t.Any]) -> Work:
+def _signing(module: AnsibleModule, known: Images, empty: dict[str, t.Any]) -> Work:
     params = module.params
     results.require_entries(module, empty, signers=params["signers"])
     if params["docker_reference"] is not None:
         references.parse(params["docker_reference"])
+    signers = tuple(_signer(signer, params) for signer in params["signers"])
     wish = sign.Wish(
-        signers=tuple(
-            file_signer.load(
-                signer["private_key_path"], passphrase=secrets.passphrase(signer), key_id=signer["key_id"]
-            )
-            for signer in params["signers"]
-        ),
+        signers=signers,
         formats=tuple(params["formats"]),
-        annotations=_annotations(params["annotations"]),
+        annotations=args.text_values(params["annotations"]),
         recursive=params["recursive"],
         docker_reference=params["docker_reference"],
         dry_run=module.check_mode,
+        signature_algorithm=params["signature_algorithm"],
+        **_accompaniment(params, signers, known),
     )
     return lambda known, image: sign.sign_image(known, image, wish)
+
+
+def _signer(signer: dict[str, t.Any], params: dict[str, t.Any]) -> Signer:
+    if signer["external"] is None:
+        return file_signer.load(
+            signer["private_key_path"], passphrase=secrets.passphrase(signer), key_id=signer["key_id"]
+        )
+    from ..module_utils._keys.signers import external
+
+    return external.load(
+        [external.Files(**entry) for entry in signer["external"]], certificate_path=signer["certificate_path"],
+        key_id=signer["key_id"], scheme=params["signature_algorithm"],
+    )
+
+
+def _accompaniment(params: dict[str, t.Any], signers: t.Sequence[Signer], known: Images) -> dict[str, t.Any]:
+    """Return what of a wish is about certificates, logs and timestamps."""
+    given = [signer for signer in params["signers"] if signer["certificate_path"]]
+    if not (given or params["attach_certificate"] or params["transparency"] or params["timestamp_authority"]):
+        return {}
+    from ..module_utils._ansible import evidence
+
+    return {
+        "certificates": evidence.certificates(
+            params["signers"], [signer.public for signer in signers], attach=params["attach_certificate"]
+        ),
+        "notary": evidence.notary(params, known.settings),
+    }
 
 
 def _removing(module: AnsibleModule, empty: dict[str, t.Any]) -> Work:
@@ -307,8 +434,6 @@ def _removing(module: AnsibleModule, empty: dict[str, t.Any]) -> Work:
     if not params["all"]:
         results.require_entries(module, empty, key_ids=params["key_ids"] or [])
     recognised = [pem.read_public_key(read_key_file(path), where=path) for path in params["public_key_paths"] or []]
-    for public in recognised:
-        algorithms.require_signing(public.algorithm, where="public_key_paths")
     removal = remove.Removal(
         key_ids=registries.key_ids(params["key_ids"] or [], option="key_ids"),
         everything=params["all"],
@@ -318,11 +443,6 @@ def _removing(module: AnsibleModule, empty: dict[str, t.Any]) -> Work:
         dry_run=module.check_mode,
     )
     return lambda known, image: remove.remove_signatures(known, image, removal)
-
-
-def _annotations(given: dict[str, t.Any]) -> dict[str, str]:
-    # YAML makes numbers and booleans of values; cosign's annotations are text.
-    return {str(name): str(value) for name, value in given.items()}
 
 
 def _before_and_after(outcomes: t.Sequence[sign.Outcome], state: str) -> tuple[dict[str, t.Any], dict[str, t.Any]]:

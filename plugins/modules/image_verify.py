@@ -15,6 +15,9 @@ description:
   - Stricter than cosign where that accepts what it should not; C(docs/stricter_than_cosign.md) lists each case.
 author:
   - The hallmark.signing authors (@hallmark-signing)
+requirements:
+  - PyNaCl >= 1.5 (only for Ed25519 signatures of cosign 3)
+  - rfc3161-client >= 1.0 (only for timestamps)
 extends_documentation_fragment:
   - hallmark.signing._attributes
   - hallmark.signing._attributes.registry
@@ -50,11 +53,50 @@ options:
         description: Name of the authority in results. Without it, its position in the list, from 0.
         type: str
       public_key_path:
-        description: PEM file on the managed host with exactly one public key, P-256 or RSA.
+        description: PEM file on the managed host with exactly one public key.
         type: path
       public_key_content:
         description: The same as text.
         type: str
+      signature_algorithm:
+        description:
+          - The one algorithm that its signatures must be made with. By default these are the ones that any cosign makes with
+            a key of its type.
+          - One of C(ecdsa-sha256), C(ecdsa-sha384), C(ecdsa-sha512), C(rsa-pkcs1v15-sha256), C(rsa-pkcs1v15-sha384),
+            C(rsa-pkcs1v15-sha512), C(rsa-pss-sha256), C(rsa-pss-sha384), C(rsa-pss-sha512), C(ed25519), C(ed25519ph).
+        type: str
+      ca_path:
+        description:
+          - PEM file on the managed host with the root certificates of a private code-signing PKI. Signatures count that were
+            made with a certificate which one of them vouches for, and which is for the name in O(trust[].san).
+          - Every certificate on the way must be valid at every proven time of the signature; without one, now. Revocation
+            lists are not asked; see O(denied_key_ids).
+        type: path
+      ca_content:
+        description: The same as text.
+        type: str
+      intermediates_path:
+        description: PEM file with certificates between the leaf and the root. Bundles bring none along.
+        type: path
+      san:
+        description: The name that the certificate must have, as one of its subject alternative names. Required with a CA.
+        type: dict
+        suboptions:
+          type:
+            description: Kind of name. V(other) is the OtherName of Fulcio, or any other as C(OID:HEX).
+            type: str
+            required: true
+            choices: [dns, email, uri, other]
+          value:
+            description: The name. Upper and lower case differ, and a wildcard stands for itself.
+            type: str
+          regexp:
+            description: A regular expression that matches the whole name.
+            type: str
+      eku:
+        description: Extended key usage that the certificate must allow, by name or as OID.
+        type: str
+        default: codeSigning
   formats:
     description: Formats that count, in the order in which they are looked at. Any of them suffices.
     type: list
@@ -86,6 +128,49 @@ options:
       warn: It counts, with a warning; as with cosign.
       ignore: It counts.
       repository: It does not count; as with podman and CRI-O.
+  require_log:
+    description: Whether a signature counts only with an entry of one of the trusted logs.
+    type: bool
+    default: false
+  rekor_public_key_paths:
+    description: Public keys of trusted transparency logs, Rekor 1 or 2. Entries are verified offline.
+    type: list
+    elements: path
+    default: []
+  rekor_logs:
+    description: The same with more to say of each log.
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      public_key_path:
+        description: Its public key, PEM.
+        type: path
+        required: true
+      rekor_url:
+        description: Its URL. The name of its host is what its checkpoints must name.
+        type: str
+      not_before:
+        description: When the log began to sign with this key, RFC 3339.
+        type: str
+      not_after:
+        description: When it ended, RFC 3339.
+        type: str
+  search_log:
+    description:
+      - Whether the log is asked, online, for an entry where a signature brings none.
+      - One of O(rekor_logs) must have C(rekor_url).
+    type: bool
+    default: false
+  require_timestamp:
+    description: Whether a signature counts only with a timestamp of one of the trusted authorities.
+    type: bool
+    default: false
+  timestamp_authority_paths:
+    description: PEM files, one for each trusted RFC 3161 timestamp authority, with its certificates; the root last.
+    type: list
+    elements: path
+    default: []
   on_failure:
     description: What a failed verification does to the task.
     type: str
@@ -104,6 +189,19 @@ EXAMPLES = r"""
     index: registry.example.org/app:1.4
     trust:
       - public_key_path: /etc/hallmark-signing/release.pub
+
+- name: Verify what was signed with certificates of our own PKI, and entered into our log
+  hallmark.signing.image_verify:
+    images: [registry.example.org/app:1.4]
+    trust:
+      - name: release
+        ca_path: /etc/hallmark-signing/code-signing-root.pem
+        intermediates_path: /etc/hallmark-signing/code-signing-issuing.pem
+        san: {type: email, value: release@example.org}
+    require_log: true
+    rekor_logs:
+      - public_key_path: /etc/hallmark-signing/rekor.pub
+        rekor_url: https://rekor.example.org
 
 - name: Verify before a deployment
   hallmark.signing.image_verify:
@@ -196,13 +294,19 @@ import typing as t
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils._ansible import deps, registries, results
+from ..module_utils._ansible import args, deps, registries, results
 from ..module_utils._errors import HallmarkError
 from ..module_utils._keys import pem
-from ..module_utils._keys.signers.file import read_key_file
+from ..module_utils._keys.files import read_key_file
 from ..module_utils._oci.concurrency import map_ordered
 from ..module_utils._oci.images import Images
 from ..module_utils._signing import authority, verify
+
+
+KINDS = ("public_key_path", "public_key_content", "ca_path", "ca_content")
+EVIDENCE = (
+    "require_log", "rekor_public_key_paths", "rekor_logs", "search_log", "require_timestamp", "timestamp_authority_paths",
+)
 
 
 def main() -> None:
@@ -219,10 +323,39 @@ def main() -> None:
                     "name": {"type": "str"},
                     "public_key_path": {"type": "path", "no_log": False},
                     "public_key_content": {"type": "str", "no_log": False},
+                    "signature_algorithm": {"type": "str"},
+                    "ca_path": {"type": "path"},
+                    "ca_content": {"type": "str"},
+                    "intermediates_path": {"type": "path"},
+                    "san": {
+                        "type": "dict",
+                        "options": {
+                            "type": {"type": "str", "required": True, "choices": ["dns", "email", "uri", "other"]},
+                            "value": {"type": "str"},
+                            "regexp": {"type": "str"},
+                        },
+                    },
+                    "eku": {"type": "str", "default": "codeSigning"},
                 },
-                "mutually_exclusive": [("public_key_path", "public_key_content")],
-                "required_one_of": [("public_key_path", "public_key_content")],
+                "mutually_exclusive": [KINDS],
+                "required_one_of": [KINDS],
             },
+            "require_log": {"type": "bool", "default": False},
+            "rekor_public_key_paths": {"type": "list", "elements": "path", "default": [], "no_log": False},
+            "rekor_logs": {
+                "type": "list",
+                "elements": "dict",
+                "default": [],
+                "options": {
+                    "public_key_path": {"type": "path", "required": True, "no_log": False},
+                    "rekor_url": {"type": "str"},
+                    "not_before": {"type": "str"},
+                    "not_after": {"type": "str"},
+                },
+            },
+            "search_log": {"type": "bool", "default": False},
+            "require_timestamp": {"type": "bool", "default": False},
+            "timestamp_authority_paths": {"type": "list", "elements": "path", "default": []},
             "formats": {
                 "type": "list", "elements": "str", "choices": ["sig", "bundle"], "default": ["sig", "bundle"],
             },
@@ -243,8 +376,8 @@ def main() -> None:
     deps.require_libraries(module, "cryptography", "urllib3", empty=empty)
     results.require_entries(module, empty, images=params["images"], trust=params["trust"])
     try:
-        demand = _demand(params)
         known = registries.images(params, uses_mirrors=True)
+        demand = _demand(params, known)
         judge = _judge(known, demand, params["index"])
         verdicts = map_ordered(judge, params["images"], workers=params["workers"])
     except HallmarkError as exc:
@@ -274,25 +407,38 @@ def _judge(known: Images, demand: authority.Demand, index: str | None) -> t.Call
     return lambda image: through_index.verify_child(known, image, verified)
 
 
-def _demand(params: dict[str, t.Any]) -> authority.Demand:
+def _demand(params: dict[str, t.Any], known: Images) -> authority.Demand:
+    wanted = None
+    if any(params[option] for option in EVIDENCE):
+        from ..module_utils._ansible import evidence
+
+        wanted = evidence.evidence(params, known.settings)
     return authority.demand(
         [_authority(index, entry) for index, entry in enumerate(params["trust"])],
         threshold=params["threshold"],
         formats=params["formats"],
-        annotations={str(name): str(value) for name, value in params["annotations"].items()},
+        annotations=args.text_values(params["annotations"]),
         denied_key_ids=registries.key_ids(params["denied_key_ids"], option="denied_key_ids"),
         docker_reference_check=params["docker_reference_check"],
         recursive=params["recursive"],
+        evidence=wanted,
     )
 
 
 def _authority(index: int, entry: dict[str, t.Any]) -> authority.Authority:
     name = entry["name"] or str(index)
+    if entry["ca_path"] is not None or entry["ca_content"] is not None:
+        from ..module_utils._ansible import evidence
+
+        issuer = evidence.issuer(entry, name=name)
+        return authority.Authority(name, issuer=issuer, signature_algorithm=entry["signature_algorithm"])
     if entry["public_key_path"] is not None:
         data, where = read_key_file(entry["public_key_path"]), entry["public_key_path"]
     else:
         data, where = entry["public_key_content"].encode("utf-8"), f"public_key_content of authority {name}"
-    return authority.Authority(name, pem.read_public_key(data, where=where))
+    return authority.Authority(
+        name, pem.read_public_key(data, where=where), signature_algorithm=entry["signature_algorithm"]
+    )
 
 
 if __name__ == "__main__":

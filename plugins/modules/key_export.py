@@ -131,7 +131,7 @@ from ..module_utils._ansible import args, deps, results, secrets
 from ..module_utils._custody import export, key_file, private_file
 from ..module_utils._errors import HallmarkError
 from ..module_utils._keys import certificate
-from ..module_utils._keys.signers.file import read_key_file
+from ..module_utils._keys.files import read_key_file
 
 
 def main() -> None:

@@ -142,9 +142,9 @@ from ansible.module_utils.basic import AnsibleModule
 from ..module_utils._ansible import args, deps, results, secrets
 from ..module_utils._custody import key_file, private_file
 from ..module_utils._errors import HallmarkError, KeyFileError
-from ..module_utils._keys import algorithms, pem
+from ..module_utils._keys import algorithms, pem, private_key
 from ..module_utils._keys.fingerprint import expect_key_id
-from ..module_utils._keys.signers.file import read_key_file
+from ..module_utils._keys.files import read_key_file
 
 
 def main() -> None:
@@ -233,8 +233,8 @@ def _expected_key_id(params: dict[str, t.Any]) -> str | None:
     return source.public.key_id
 
 
-def _read_source(params: dict[str, t.Any]) -> pem.PrivateKey:
-    return pem.read_private_key(
+def _read_source(params: dict[str, t.Any]) -> private_key.PrivateKey:
+    return private_key.read_private_key(
         read_key_file(params["source_path"]), passphrase=secrets.passphrase(params, "source_"),
         where=params["source_path"],
     )

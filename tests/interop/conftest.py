@@ -19,7 +19,7 @@ import typing as t
 from dataclasses import dataclass
 
 import pytest
-from ansible_collections.hallmark.signing.plugins.module_utils._keys import algorithms, pem
+from ansible_collections.hallmark.signing.plugins.module_utils._keys import algorithms, pem, private_key
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -31,13 +31,18 @@ from interop_tools import (
     Json,
     Registry,
     Task,
+    TimestampServer,
+    TransparencyLog,
     free_port,
     process,
+    serve_log,
     serve_registry,
+    serve_timestamps,
     stub_server,
 )
 
 COSIGNS: list[Json] = json.loads(os.environ.get("HALLMARK_COSIGNS") or "[]")
+PEERS = {row["name"]: row["program"] for row in json.loads(os.environ.get("HALLMARK_PEERS") or "[]")}
 USERS = {"ci": "interop-push", "node": "interop-pull"}
 
 
@@ -154,8 +159,8 @@ def make_key(tmp_path_factory: pytest.TempPathFactory) -> t.Callable[[str], KeyF
             base.with_suffix(".pub"),
         )
         for path, data in (
-            (files.pem, pem.write_private_key(private, format="pem", passphrase=None)),
-            (files.cosign, pem.write_private_key(private, format="cosign", passphrase=PASSWORD.encode())),
+            (files.pem, private_key.write_private_key(private, format="pem", passphrase=None)),
+            (files.cosign, private_key.write_private_key(private, format="cosign", passphrase=PASSWORD.encode())),
         ):
             path.touch(mode=0o600)
             path.write_bytes(data)
@@ -167,8 +172,8 @@ def make_key(tmp_path_factory: pytest.TempPathFactory) -> t.Callable[[str], KeyF
 
 @pytest.fixture(scope="session")
 def keys(make_key: t.Callable[[str], KeyFiles]) -> dict[str, KeyFiles]:
-    """One key of each algorithm that signs images, by its name."""
-    return {row.name: make_key(row.name) for row in algorithms.ALGORITHMS if row.signs_images}
+    """One key of each algorithm that every cosign signs and verifies images with, by its name."""
+    return {name: make_key(name) for name in ("ecdsa-p256", "rsa-2048", "rsa-3072", "rsa-4096")}
 
 
 @pytest.fixture(scope="session")
@@ -316,6 +321,42 @@ def docker_config(tmp_path: pathlib.Path) -> t.Callable[[str, str, str], pathlib
 def stub() -> t.Callable[..., t.Any]:
     """Starts a server that gives one answer to everything; a context manager."""
     return stub_server
+
+
+# --- the log and the time ---------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def transparency_log(tmp_path_factory: pytest.TempPathFactory) -> t.Iterator[TransparencyLog]:
+    """A transparency log, Rekor v1 and v2, that tells the truth unless a test lets it lie."""
+    with serve_log(tmp_path_factory.mktemp("transparency-log")) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def timestamp_server(tmp_path_factory: pytest.TempPathFactory) -> t.Iterator[TimestampServer]:
+    """A time-stamping authority."""
+    if shutil.which("openssl") is None:
+        pytest.skip("openssl is not installed")
+    with serve_timestamps(tmp_path_factory.mktemp("timestamps")) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def rekor_cli(tmp_path_factory: pytest.TempPathFactory) -> t.Callable[..., subprocess.CompletedProcess[str]]:
+    """Runs the real rekor-cli with a log; the test is skipped where it is missing."""
+    program = PEERS.get("rekor-cli") or shutil.which("rekor-cli")
+    if program is None:
+        pytest.skip("the real rekor-cli is not there: HALLMARK_PEERS names none, nor is one on PATH")
+    home = tmp_path_factory.mktemp("rekor-cli")
+
+    def run(log: TransparencyLog, *arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [program, "--rekor_server", log.url, "--retry", "0", *arguments], capture_output=True, text=True,
+            timeout=60, check=False, cwd=home, env={"PATH": os.defpath, "HOME": str(home)},
+        )
+
+    return run
 
 
 # --- the engine ------------------------------------------------------------------------------------------------------

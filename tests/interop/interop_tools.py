@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import hashlib
+import http.client
 import itertools
 import json
 import os
@@ -192,6 +193,10 @@ def said(annotations: t.Mapping[str, str] | None) -> list[str]:
     return [part for text in quoted for part in ("-a", f'"{text}"')]
 
 
+# Since when the services of these tests are to be trusted.
+_START = "start-time=2020-01-01T00:00:00Z"
+
+
 @dataclass(frozen=True)
 class Cosign:
     """One real cosign."""
@@ -255,10 +260,69 @@ class Cosign:
         """Say whether it verifies the image."""
         return self.verify(image, public, *arguments, **options).returncode == 0
 
-    def _signing_config(self) -> pathlib.Path:
-        path = self.home / "signing-config.json"
+    def sign_logged(
+        self, image: str, key: str | os.PathLike[str], *arguments: str, log: TransparencyLog | None = None,
+        version: int = 1, timestamps: TimestampServer | None = None, format: str | None = None, **options: t.Any,
+    ) -> subprocess.CompletedProcess[str]:
+        """Sign with what is given: an entry in a log (of version 1, or 2 in bundles), a timestamp."""
+        if (format or self.own_format) == "bundle":
+            flags = [
+                "--signing-config", str(self._signing_config(log=log, version=version, timestamps=timestamps)),
+                # Without it, it asks the network for one; with it, it verifies what it has written.
+                "--trusted-root", str(self.trusted_root(log=log, timestamps=timestamps)),
+            ]
+        else:
+            flags = ["--use-signing-config=false", "--new-bundle-format=false"] if self.major >= 3 else []
+            flags += ["--rekor-url", log.url] if log else ["--tlog-upload=false"]
+            flags += ["--timestamp-server-url", timestamps.endpoint] if timestamps else []
+        return self.run("sign", "--key", str(key), *flags, *arguments, "-y", image, **options)
+
+    def verify_logged(
+        self, image: str, public: str | os.PathLike[str], *arguments: str, log: TransparencyLog | None = None,
+        timestamps: TimestampServer | None = None, format: str | None = None, **options: t.Any,
+    ) -> subprocess.CompletedProcess[str]:
+        """Verify what C(sign_logged) makes, without asking the log or anybody else."""
+        environment = {}
+        flags = ["--use-signed-timestamps"] if timestamps else []
+        flags += ["--offline=true"] if log else ["--insecure-ignore-tlog=true"]
+        if (format or self.own_format) == "bundle":
+            flags += ["--trusted-root", str(self.trusted_root(log=log, timestamps=timestamps))]
+        else:
+            flags += ["--new-bundle-format=false"] if self.major >= 3 else []
+            flags += ["--timestamp-certificate-chain", str(timestamps.chain)] if timestamps else []
+            environment = {"SIGSTORE_REKOR_PUBLIC_KEY": str(log.key)} if log else {}
+        return self.run(
+            "verify", "--key", str(public), *flags, *arguments, image, environment=environment, **options
+        )
+
+    def trusted_root(
+        self, *, log: TransparencyLog | None = None, timestamps: TimestampServer | None = None
+    ) -> pathlib.Path:
+        """Write a trusted root with both logs of a server, and an authority. Since version 3."""
+        # The host name of the URL must be what the checkpoints of the second log begin with.
+        services = [
+            f"--rekor=url={log.url},public-key={log.key},{_START}",
+            f"--rekor=url={log.url},public-key={log.key2},{_START},origin=127.0.0.1",
+        ] if log else []
+        services += [f"--tsa=url={timestamps.url},certificate-chain={timestamps.chain}"] if timestamps else []
+        path = self.home / f"trusted-root{''.join(f'-{one.port}' for one in (log, timestamps) if one)}.json"
+        done = self.run("trusted-root", "create", *services, "--out", str(path))
+        assert done.returncode == 0, done.stderr
+        return path
+
+    def _signing_config(
+        self, *, log: TransparencyLog | None = None, version: int = 1, timestamps: TimestampServer | None = None
+    ) -> pathlib.Path:
+        services = [
+            f"--rekor=url={log.url},api-version={version},{_START},operator=test", "--rekor-config=ANY",
+        ] if log else []
+        services += [
+            f"--tsa=url={timestamps.endpoint},api-version=1,{_START},operator=test", "--tsa-config=ANY",
+        ] if timestamps else []
+        names = [f"-{log.port}-{version}" if log else "", f"-{timestamps.port}" if timestamps else ""]
+        path = self.home / f"signing-config{''.join(names)}.json"
         if not path.exists():
-            done = self.run("signing-config", "create", "--out", str(path))
+            done = self.run("signing-config", "create", *services, "--out", str(path))
             assert done.returncode == 0, done.stderr
         return path
 
@@ -310,6 +374,87 @@ def _listens(port: int) -> bool:
     with socket.socket() as probe:
         probe.settimeout(1)
         return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+class Lying:
+    """A server of tests/tools that can be told to lie, at C(url)."""
+
+    def __init__(self, url: str, folder: pathlib.Path) -> None:
+        self.url = url
+        self.port = url.rpartition(":")[2]
+        self.folder = folder
+
+    @contextlib.contextmanager
+    def lying(self, kind: str, **options: t.Any) -> t.Iterator[None]:
+        """Let it lie until the block ends; see the text at the top of the program for the kinds."""
+        self._ask("POST", "/fault", {"kind": kind, **options})
+        try:
+            yield
+        finally:
+            self._ask("POST", "/fault", {"kind": None})
+
+    def requests(self) -> t.Any:
+        """Return the requests that it got so far."""
+        return self._ask("GET", "/requests")
+
+    def _ask(self, method: str, path: str, document: Json | None = None) -> t.Any:
+        connection = http.client.HTTPConnection(self.url.removeprefix("http://"), timeout=10)
+        try:
+            connection.request(method, path, json.dumps(document), {"Content-Type": "application/json"})
+            response = connection.getresponse()
+            body = response.read()
+        finally:
+            connection.close()
+        assert response.status == 200, body
+        return json.loads(body)
+
+
+class TransparencyLog(Lying):
+    """A running transparency log: Rekor v1 and Rekor v2 at one address."""
+
+    @property
+    def key(self) -> pathlib.Path:
+        """The public key of the log that speaks the protocol of Rekor v1."""
+        return self.folder / "rekor.pub"
+
+    @property
+    def key2(self) -> pathlib.Path:
+        """The public key of the log that speaks the protocol of Rekor v2."""
+        return self.folder / "rekor2.pub"
+
+
+class TimestampServer(Lying):
+    """A running time-stamping authority."""
+
+    @property
+    def chain(self) -> pathlib.Path:
+        """The certificates of the signer and of the root, in this order."""
+        return self.folder / "chain.pem"
+
+    @property
+    def endpoint(self) -> str:
+        """Where requests go to."""
+        return f"{self.url}/api/v1/timestamp"
+
+
+@contextlib.contextmanager
+def serve_log(folder: pathlib.Path, *arguments: str) -> t.Iterator[TransparencyLog]:
+    """Run a transparency log until the block ends; it keeps its keys in the folder."""
+    port = free_port()
+    program = [sys.executable, str(ROOT / "tests" / "tools" / "transparency_log.py")]
+    command = [*program, "--port", str(port), "--directory", str(folder), *arguments]
+    with process(command, port=port, log=folder / "log"):
+        yield TransparencyLog(f"http://127.0.0.1:{port}", folder)
+
+
+@contextlib.contextmanager
+def serve_timestamps(folder: pathlib.Path, *arguments: str) -> t.Iterator[TimestampServer]:
+    """Run a time-stamping authority until the block ends."""
+    port = free_port()
+    program = [sys.executable, str(ROOT / "tests" / "tools" / "timestamp_server.py")]
+    command = [*program, "--port", str(port), "--directory", str(folder), *arguments]
+    with process(command, port=port, log=folder / "log"):
+        yield TimestampServer(f"http://127.0.0.1:{port}", folder)
 
 
 class Answer(t.NamedTuple):

@@ -29,7 +29,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 import pytest
-from ansible_collections.hallmark.signing.plugins.module_utils._keys import pem
+from ansible_collections.hallmark.signing.plugins.module_utils._keys import pem, private_key
 from cryptography.hazmat.primitives import serialization
 from interop_tools import PASSWORD, Ansible, Json, Task, listing
 
@@ -551,7 +551,7 @@ def _key_id(case: Case, seen: Seen) -> str:
     """Return the key id of a whole private key; anything else fails the test."""
     assert seen.data is not None
     assert seen.data.endswith(b"-----\n")
-    private = pem.read_private_key(seen.data, passphrase=case.passphrase, where=case.key)
+    private = private_key.read_private_key(seen.data, passphrase=case.passphrase, where=case.key)
     assert private.format == case.args.get("format", "pem")
     if private.format == "pem":
         serialization.load_pem_private_key(seen.data, None)

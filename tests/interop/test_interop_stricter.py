@@ -14,7 +14,7 @@ import re
 import typing as t
 
 import pytest
-from ansible_collections.hallmark.signing.plugins.module_utils._keys import algorithms, pem
+from ansible_collections.hallmark.signing.plugins.module_utils._keys import algorithms, pem, private_key
 from ansible_collections.hallmark.signing.plugins.module_utils._oci import manifest as manifests
 from ansible_collections.hallmark.signing.plugins.module_utils._oci import reference as references
 from ansible_collections.hallmark.signing.plugins.module_utils._oci.digest import digest_of
@@ -309,7 +309,7 @@ def test_cosign_cannot_sign_with_p384_for_itself_and_we_say_why_we_refuse(
     key = algorithms.generate(algorithms.by_name("ecdsa-p384"))
     private, public = tmp_path / "p384.key", tmp_path / "p384.pub"
     private.touch(mode=0o600)
-    private.write_bytes(pem.write_private_key(key, format="cosign", passphrase=PASSWORD.encode()))
+    private.write_bytes(private_key.write_private_key(key, format="cosign", passphrase=PASSWORD.encode()))
     public.write_text(pem.public_key(key.public_key(), where="test").pem)
     image = registry.image()
     (refused,) = ansible.run([Task("image_signature", {

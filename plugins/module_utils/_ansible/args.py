@@ -20,6 +20,11 @@ def passphrase_spec(prefix: str = "") -> Spec:
     }
 
 
+def text_values(given: t.Mapping[str, t.Any]) -> dict[str, str]:
+    """Return a mapping as text, as annotations are: YAML makes numbers and booleans of values, cosign's are text."""
+    return {str(name): str(value) for name, value in given.items()}
+
+
 def file_spec() -> Spec:
     """Return owner, group and mode of a private file; doc fragment C(_private_file)."""
     return {

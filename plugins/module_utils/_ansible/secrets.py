@@ -10,7 +10,7 @@ import typing as t
 from contextlib import suppress
 
 from .._errors import KeyFileError
-from .._keys.signers.file import read_key_file
+from .._keys.files import read_key_file
 
 try:  # ansible-core 2.22 masks registered secrets in all output; before, no_log cuts them out of results.
     from ansible.module_utils.secrets import register_secret  # type: ignore[import-not-found,unused-ignore]

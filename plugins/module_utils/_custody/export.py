@@ -12,9 +12,9 @@ import typing as t
 from dataclasses import dataclass, field
 
 from .._errors import KeyFileError
-from .._keys import certificate, pem
+from .._keys import certificate, private_key
 from .._keys.fingerprint import expect_key_id
-from .._keys.signers.file import read_key_file
+from .._keys.files import read_key_file
 from . import key_file
 from .key_file import KeyFile, Wanted
 
@@ -36,7 +36,7 @@ class Source:
 class Pair:
     """A key, and the chain that was issued for it, read together."""
 
-    private: pem.PrivateKey
+    private: private_key.PrivateKey
     chain: bytes | None
 
 
@@ -61,7 +61,9 @@ def read_pair(source: Source, *, delay: float = _PAIR_DELAY) -> Pair:
             if attempt == _PAIR_ATTEMPTS - 1 or source.chain_path is None:
                 raise
             continue
-        private = pem.read_private_key(key_file_bytes, passphrase=source.passphrase, where=source.private_key_path)
+        private = private_key.read_private_key(
+            key_file_bytes, passphrase=source.passphrase, where=source.private_key_path
+        )
         if source.chain_path is None:
             return Pair(private, None)
         if certificate.belongs_together(certificate.read_chain(chain, where=source.chain_path), private):

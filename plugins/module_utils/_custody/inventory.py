@@ -14,8 +14,8 @@ import typing as t
 from dataclasses import dataclass, field
 
 from .._errors import HallmarkError, KeyFileError, ReasonCode
-from .._keys import certificate, pem
-from .._keys.signers.file import read_key_file
+from .._keys import certificate, pem, private_key
+from .._keys.files import read_key_file
 
 EntryFormat = t.Literal["pem", "cosign", "spki", "certificate", "lineage"]
 
@@ -110,13 +110,13 @@ def _describe_file(entry: KeyEntry, path: str, passphrase: bytes | None) -> None
 
 
 def _describe_private(entry: KeyEntry, data: bytes, path: str, passphrase: bytes | None) -> None:
-    block = pem.only_private_block(data, where=path)
+    block = private_key.only_private_block(data, where=path)
     entry.encrypted = block.is_encrypted
     entry.format = "cosign" if block.label.endswith(("SIGSTORE PRIVATE KEY", "COSIGN PRIVATE KEY")) else "pem"
     if block.is_encrypted and passphrase is None:
         return
     try:
-        private = pem.read_private_key(data, passphrase=passphrase, where=path)
+        private = private_key.read_private_key(data, passphrase=passphrase, where=path)
     except KeyFileError as exc:
         if exc.code != "passphrase_invalid":
             raise

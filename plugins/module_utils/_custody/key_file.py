@@ -10,7 +10,7 @@ import typing as t
 from dataclasses import dataclass, field
 
 from .._errors import CustodyError, KeyFileError
-from .._keys import pem
+from .._keys import pem, private_key
 from .._keys.fingerprint import expect_key_id, require_key_id
 from .private_file import PUBLIC_MODE, Attributes, Found, PrivateFolder, mode_text, open_parent
 
@@ -25,7 +25,7 @@ class Wanted:
     C(passphrase) reads an existing file and encrypts a new one.
     """
 
-    format: pem.KeyFormat
+    format: private_key.KeyFormat
     passphrase: bytes | None = field(repr=False)
     attributes: Attributes
     algorithm: str | None = None
@@ -42,7 +42,7 @@ class KeyFile:
     changed: bool
     former_mode: str | None
     public: pem.PublicKey | None
-    format: pem.KeyFormat
+    format: private_key.KeyFormat
     encrypted: bool
     mode: str
 
@@ -77,7 +77,7 @@ def ensure_present(
         if folder is not None and found is not None:
             return _keep(path, folder, name, found, wanted, dry_run=dry_run)
     # All that can be refused is refused before anything is made.
-    pem.require_writable(format=wanted.format, passphrase=wanted.passphrase)
+    private_key.require_writable(format=wanted.format, passphrase=wanted.passphrase)
     if wanted.key_id is not None:
         require_key_id(wanted.key_id, option="key_id")
     key = make()
@@ -90,7 +90,7 @@ def ensure_present(
     public = pem.public_key(key.public_key(), where=path) if key else None
     if public is not None:
         expect_key_id(public.key_id, wanted.key_id, where=path)
-    data = pem.write_private_key(key, format=wanted.format, passphrase=wanted.passphrase) if key else b""
+    data = private_key.write_private_key(key, format=wanted.format, passphrase=wanted.passphrase) if key else b""
     with open_parent(path, create=not dry_run) as (folder, name):
         if folder is not None and not dry_run:
             folder.create(name, data, wanted.attributes)
@@ -102,7 +102,7 @@ def _keep(
     path: str, folder: PrivateFolder, name: str, found: Found, wanted: Wanted, *, dry_run: bool
 ) -> KeyFile:
     try:
-        private = pem.read_private_key(found.data, passphrase=wanted.passphrase, where=path)
+        private = private_key.read_private_key(found.data, passphrase=wanted.passphrase, where=path)
     except KeyFileError as exc:
         if exc.code != "malformed":
             raise
@@ -146,9 +146,9 @@ def ensure_absent(path: str, *, key_id: str | None, passphrase: bytes | None, dr
         found = folder.inspect(name)
         if found is None:
             return False
-        pem.only_private_block(found.data, where=path)
+        private_key.only_private_block(found.data, where=path)
         if key_id is not None:
-            private = pem.read_private_key(found.data, passphrase=passphrase, where=path)
+            private = private_key.read_private_key(found.data, passphrase=passphrase, where=path)
             expect_key_id(private.public.key_id, key_id, where=path)
         if not dry_run:
             folder.remove(name)

@@ -2,9 +2,9 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Which keys are used, under which names, and how each signs and verifies.
+"""Which keys are used, under which names, and in which schemes each signs and verifies.
 
-The names are those of the module contract. Whatever is not in the table is refused by name.
+The names of keys are those of the module contract. Whatever is not in a table is refused by name.
 """
 
 from __future__ import annotations
@@ -24,26 +24,51 @@ if t.TYPE_CHECKING:
     AnyPrivateKey = t.Union[ec.EllipticCurvePrivateKey, rsa.RSAPrivateKey, ed25519.Ed25519PrivateKey]
     AnyPublicKey = t.Union[ec.EllipticCurvePublicKey, rsa.RSAPublicKey, ed25519.Ed25519PublicKey]
 
+Family = t.Literal["ec", "rsa", "ed25519"]
+
 
 @dataclass(frozen=True)
 class Algorithm:
-    """One row of the table: contract name, family, size in bits, and whether images can be signed with it."""
+    """One kind of key: contract name, family, size in bits, and the schemes that its signatures are read in.
+
+    cosign 2 signs with SHA-256 whatever the curve, cosign 3 with the hash of the curve's size, and its Ed25519
+    signatures are prehashed: a reader of all of them tries both. Hashes of one key do not weaken each other.
+    """
 
     name: str
-    family: t.Literal["ec", "rsa", "ed25519"]
+    family: Family
     size: int
-    signs_images: bool
+    schemes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Scheme:
+    """How a key of one family signs: the hash, and for RSA the padding."""
+
+    name: str
+    family: Family
+    hash: str
+    is_pss: bool = False
 
 
 ALGORITHMS = (
-    Algorithm("ecdsa-p256", "ec", 256, True),
-    Algorithm("ecdsa-p384", "ec", 384, False),
-    Algorithm("ecdsa-p521", "ec", 521, False),
-    Algorithm("rsa-2048", "rsa", 2048, True),
-    Algorithm("rsa-3072", "rsa", 3072, True),
-    Algorithm("rsa-4096", "rsa", 4096, True),
-    Algorithm("ed25519", "ed25519", 256, False),
+    Algorithm("ecdsa-p256", "ec", 256, ("ecdsa-sha256",)),
+    Algorithm("ecdsa-p384", "ec", 384, ("ecdsa-sha384", "ecdsa-sha256")),
+    Algorithm("ecdsa-p521", "ec", 521, ("ecdsa-sha512", "ecdsa-sha256")),
+    Algorithm("rsa-2048", "rsa", 2048, ("rsa-pkcs1v15-sha256",)),
+    Algorithm("rsa-3072", "rsa", 3072, ("rsa-pkcs1v15-sha256",)),
+    Algorithm("rsa-4096", "rsa", 4096, ("rsa-pkcs1v15-sha256",)),
+    Algorithm("ed25519", "ed25519", 256, ("ed25519", "ed25519ph")),
 )
+SCHEMES = {
+    scheme.name: scheme for scheme in (
+        *(Scheme(f"ecdsa-{name}", "ec", name) for name in ("sha256", "sha384", "sha512")),
+        *(Scheme(f"rsa-pkcs1v15-{name}", "rsa", name) for name in ("sha256", "sha384", "sha512")),
+        *(Scheme(f"rsa-pss-{name}", "rsa", name, is_pss=True) for name in ("sha256", "sha384", "sha512")),
+        Scheme("ed25519", "ed25519", ""),
+        Scheme("ed25519ph", "ed25519", "sha512"),
+    )
+}
 _CURVES = {"secp256r1": "ecdsa-p256", "secp384r1": "ecdsa-p384", "secp521r1": "ecdsa-p521"}
 
 
@@ -75,19 +100,16 @@ def algorithm_of(key: object, *, where: str) -> Algorithm:
     )
 
 
-def require_signing(algorithm: Algorithm, *, where: str) -> None:
-    """Refuse an algorithm that image signatures are not made or verified with.
-
-    P-384, P-521 and Ed25519 image signatures are read differently by each cosign version.
-    Raises KeyFileError (unsupported_algorithm).
-    """
-    if not algorithm.signs_images:
-        able = ", ".join(row.name for row in ALGORITHMS if row.signs_images)
+def scheme_for(algorithm: Algorithm, name: str, *, where: str) -> Scheme:
+    """Return a scheme that keys of C(algorithm) can sign in. Raises KeyFileError (unsupported_algorithm)."""
+    scheme = SCHEMES.get(name)
+    if scheme is None or scheme.family != algorithm.family:
+        able = ", ".join(row.name for row in SCHEMES.values() if row.family == algorithm.family)
         raise KeyFileError(
-            code="unsupported_algorithm", object=where, attempt="sign or verify images with the key",
-            cause=f"{algorithm.name} image signatures are not read alike by all cosign versions",
-            advice=f"Use one of {able}.",
+            code="unsupported_algorithm", object=where, attempt=f"use the signature algorithm {name[:100]!r}",
+            cause=f"a key of type {algorithm.name} cannot sign in it", advice=f"Use one of {able}.",
         )
+    return scheme
 
 
 def generate(algorithm: Algorithm) -> AnyPrivateKey:
@@ -100,30 +122,74 @@ def generate(algorithm: Algorithm) -> AnyPrivateKey:
     return ed25519.Ed25519PrivateKey.generate()
 
 
-def sign(key: AnyPrivateKey, message: bytes) -> bytes:
-    """Return the signature over C(message): ECDSA with SHA-256 in DER, or RSA PKCS#1 v1.5 with SHA-256.
+def sign(key: AnyPrivateKey, message: bytes, *, scheme: str | None = None) -> bytes:
+    """Return the signature over C(message) in one scheme, by default the first that readers of the key try.
 
-    The scheme cosign uses for these keys in every version (signature registry PKIX_ECDSA_P256_SHA_256,
-    PKIX_RSA_PKCS1V15_*_SHA256). Raises KeyFileError for other keys.
+    ECDSA signatures are DER, salts of RSASSA-PSS as long as the hash. Raises KeyFileError for other keys and schemes;
+    LibraryError for ed25519ph without PyNaCl.
     """
-    require_signing(algorithm_of(key, where="signing key"), where="signing key")
+    algorithm = algorithm_of(key, where="signing key")
+    chosen = scheme_for(algorithm, scheme or algorithm.schemes[0], where="signing key")
     if isinstance(key, ec.EllipticCurvePrivateKey):
-        return key.sign(message, ec.ECDSA(hashes.SHA256()))
-    return t.cast("rsa.RSAPrivateKey", key).sign(message, padding.PKCS1v15(), hashes.SHA256())
+        return key.sign(message, ec.ECDSA(_hash(chosen)))
+    if isinstance(key, rsa.RSAPrivateKey):
+        return key.sign(message, _padding(chosen), _hash(chosen))
+    if chosen.name == "ed25519":
+        return key.sign(message)
+    from . import ed25519ph
+
+    return ed25519ph.sign(key, message)
 
 
-def verifies(key: AnyPublicKey, *, signature: bytes, message: bytes) -> bool:
-    """Say whether C(signature) over C(message) was made by C(key), in the scheme of C(sign()).
+def verifies(
+    key: AnyPublicKey, *, signature: bytes, message: bytes, schemes: t.Sequence[str] | None = None
+) -> bool:
+    """Say whether C(signature) over C(message) was made by C(key), in one of C(schemes).
 
-    ECDSA signatures must be DER; other encodings and hashes are False. Raises KeyFileError for keys that do
-    not sign images.
+    By default these are the schemes that cosign of any version uses for such a key. ECDSA signatures must be DER;
+    other encodings are False. Raises KeyFileError for other keys; LibraryError for ed25519ph without PyNaCl.
     """
-    require_signing(algorithm_of(key, where="public key"), where="public key")
+    algorithm = algorithm_of(key, where="public key")
+    return any(
+        _verifies(key, signature, message, scheme_for(algorithm, name, where="public key"))
+        for name in schemes or algorithm.schemes
+    )
+
+
+def scheme_of(key: AnyPublicKey, signature: bytes, message: bytes) -> str:
+    """Return the scheme in which a signature by C(key) was made. Raises KeyFileError (signature_invalid)."""
+    family = algorithm_of(key, where="public key").family
+    for scheme in SCHEMES.values():
+        if scheme.family == family and _verifies(key, signature, message, scheme):
+            return scheme.name
+    raise KeyFileError(
+        code="signature_invalid", object="signature", attempt="find out how it was made",
+        cause="the key did not make it", advice="Sign anew.",
+    )
+
+
+def _verifies(key: AnyPublicKey, signature: bytes, message: bytes, scheme: Scheme) -> bool:
     try:
         if isinstance(key, ec.EllipticCurvePublicKey):
-            key.verify(signature, message, ec.ECDSA(hashes.SHA256()))
+            key.verify(signature, message, ec.ECDSA(_hash(scheme)))
+        elif isinstance(key, rsa.RSAPublicKey):
+            key.verify(signature, message, _padding(scheme), _hash(scheme))
+        elif scheme.name == "ed25519":
+            key.verify(signature, message)
         else:
-            t.cast("rsa.RSAPublicKey", key).verify(signature, message, padding.PKCS1v15(), hashes.SHA256())
+            from . import ed25519ph
+
+            return ed25519ph.verifies(key, signature=signature, message=message)
     except InvalidSignature:
         return False
     return True
+
+
+def _hash(scheme: Scheme) -> hashes.HashAlgorithm:
+    return t.cast("hashes.HashAlgorithm", getattr(hashes, scheme.hash.upper())())
+
+
+def _padding(scheme: Scheme) -> padding.PKCS1v15 | padding.PSS:
+    if not scheme.is_pss:
+        return padding.PKCS1v15()
+    return padding.PSS(mgf=padding.MGF1(_hash(scheme)), salt_length=padding.PSS.DIGEST_LENGTH)

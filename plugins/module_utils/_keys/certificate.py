@@ -21,8 +21,17 @@ with optional():
     from cryptography.exceptions import UnsupportedAlgorithm
     from cryptography.x509.oid import ExtendedKeyUsageOID, ExtensionOID
 
+    # What parts of a certificate raise where they are looked at: it is parsed no earlier.
+    UNPARSABLE = (
+        ValueError, TypeError, UnsupportedAlgorithm, x509.DuplicateExtension, x509.InvalidVersion,
+        x509.UnsupportedGeneralNameType,
+    )
+
+if t.TYPE_CHECKING:
+    from .private_key import PrivateKey
+
 # RFC 5280 section 4.2.1.12 names; the contract's eku values.
-_USAGES = {
+USAGES = {
     "1.3.6.1.5.5.7.3.1": "serverAuth",
     "1.3.6.1.5.5.7.3.2": "clientAuth",
     "1.3.6.1.5.5.7.3.3": "codeSigning",
@@ -100,13 +109,11 @@ def read_chain(data: bytes, *, where: str) -> CertificateFacts:
             not_before=_rfc3339(leaf, "not_valid_before"),
             not_after=_rfc3339(leaf, "not_valid_after"),
         )
-    except (
-        ValueError, UnsupportedAlgorithm, x509.DuplicateExtension, x509.InvalidVersion, x509.UnsupportedGeneralNameType,
-    ) as exc:
+    except UNPARSABLE as exc:
         raise _unreadable(where, f"a certificate cannot be parsed ({type(exc).__name__})") from exc
 
 
-def belongs_together(certificate: CertificateFacts, private: pem.PrivateKey) -> bool:
+def belongs_together(certificate: CertificateFacts, private: PrivateKey) -> bool:
     """Say whether the certificate was issued for the key."""
     return certificate.key_id == private.public.key_id
 
@@ -115,7 +122,8 @@ def _name(name: x509.Name) -> str:
     return name.rfc4514_string()
 
 
-def _extension(certificate: x509.Certificate, oid: t.Any) -> t.Any:
+def extension(certificate: x509.Certificate, oid: t.Any) -> t.Any:
+    """Return the value of an extension, or None. Raises one of C(UNPARSABLE), as other parts of certificates do."""
     try:
         return certificate.extensions.get_extension_for_oid(oid).value
     except x509.ExtensionNotFound:
@@ -123,11 +131,12 @@ def _extension(certificate: x509.Certificate, oid: t.Any) -> t.Any:
 
 
 def _alternative_names(certificate: x509.Certificate) -> tuple[AlternativeName, ...]:
-    names = _extension(certificate, ExtensionOID.SUBJECT_ALTERNATIVE_NAME)
-    return tuple(_alternative_name(name) for name in names or ())
+    names = extension(certificate, ExtensionOID.SUBJECT_ALTERNATIVE_NAME)
+    return tuple(alternative_name(name) for name in names or ())
 
 
-def _alternative_name(name: x509.GeneralName) -> AlternativeName:
+def alternative_name(name: x509.GeneralName) -> AlternativeName:
+    """Return a name as facts have it: other names as OID:HEX, or the kind of name where it is of no use here."""
     if isinstance(name, x509.DNSName):
         return AlternativeName("dns", name.value)
     if isinstance(name, x509.RFC822Name):
@@ -143,9 +152,9 @@ def _alternative_name(name: x509.GeneralName) -> AlternativeName:
 
 
 def _usages(certificate: x509.Certificate) -> tuple[str, ...]:
-    usages = _extension(certificate, ExtensionOID.EXTENDED_KEY_USAGE)
+    usages = extension(certificate, ExtensionOID.EXTENDED_KEY_USAGE)
     oids: t.Iterable[ExtendedKeyUsageOID] = usages or ()
-    return tuple(_USAGES.get(oid.dotted_string, oid.dotted_string) for oid in t.cast(t.Any, oids))
+    return tuple(USAGES.get(oid.dotted_string, oid.dotted_string) for oid in t.cast(t.Any, oids))
 
 
 def _rfc3339(certificate: x509.Certificate, attribute: str) -> str:

@@ -23,6 +23,7 @@ class Images:
     """A C(Store) of all images that can be named; safe to use from many threads."""
 
     def __init__(self, settings: RegistrySettings) -> None:
+        self.settings = settings
         self.registries = Registries(settings)
         self._folders: dict[bool, Store[t.Any]] = {}
 

@@ -47,9 +47,11 @@ class Layer:
     payload: bytes = field(repr=False)
 
 
-def sig_layer(content: bytes, signature: bytes, key_id: str) -> Layer:
-    """Return the layer for a payload and its signature."""
-    annotations = {SIGNATURE_ANNOTATION: _base64.encode(signature), KEY_ID_ANNOTATION: key_id}
+def sig_layer(
+    content: bytes, signature: bytes, key_id: str, material: t.Mapping[str, str] | None = None
+) -> Layer:
+    """Return the layer for a payload, its signature and the annotations of what goes with it."""
+    annotations = {SIGNATURE_ANNOTATION: _base64.encode(signature), KEY_ID_ANNOTATION: key_id, **(material or {})}
     return Layer(Descriptor(payload.MEDIA_TYPE, digest_of(content), len(content), "", annotations), content)
 
 

@@ -14,15 +14,30 @@ from .._keys import algorithms
 from .._keys.pem import PublicKey
 from .signature import FORMATS, Format
 
+if t.TYPE_CHECKING:
+    # Loaded by tasks that ask for it: Ansible compiles what is imported for every task.
+    from .certified import Issuer
+    from .evidence import Evidence
+
 ReferenceCheck = t.Literal["warn", "ignore", "repository"]
 
 
 @dataclass(frozen=True)
 class Authority:
-    """One thing that may sign: a public key under a name."""
+    """One thing that may sign, under a name: a public key, or whoever an issuer of certificates vouches for.
+
+    C(signature_algorithm) is the one scheme its signatures must be in; None means those that cosign uses for its key.
+    """
 
     name: str
-    public: PublicKey
+    public: PublicKey | None = None
+    issuer: Issuer | None = None
+    signature_algorithm: str | None = None
+
+    @property
+    def schemes(self) -> tuple[str, ...] | None:
+        """The schemes that count, or None for the usual ones."""
+        return (self.signature_algorithm,) if self.signature_algorithm else None
 
 
 @dataclass(frozen=True)
@@ -36,10 +51,11 @@ class Demand:
     denied_key_ids: frozenset[str] = frozenset()
     docker_reference_check: ReferenceCheck = "warn"
     recursive: bool = False
+    evidence: Evidence | None = None
 
     def is_denied(self, authority: Authority) -> bool:
-        """Say whether signatures of this authority never count."""
-        return authority.public.key_id in self.denied_key_ids
+        """Say whether signatures by the key of this authority never count."""
+        return authority.public is not None and authority.public.key_id in self.denied_key_ids
 
     @property
     def denied_authorities(self) -> tuple[Authority, ...]:
@@ -61,6 +77,7 @@ def demand(
     denied_key_ids: t.Collection[str] = (),
     docker_reference_check: ReferenceCheck = "warn",
     recursive: bool = False,
+    evidence: Evidence | None = None,
 ) -> Demand:
     """Return a checked demand.
 
@@ -69,10 +86,10 @@ def demand(
     (unsupported_algorithm).
     """
     names = [authority.name for authority in authorities]
-    keys = {authority.public.key_id for authority in authorities}
+    keys = [authority.public.key_id for authority in authorities if authority.public]
     if not authorities:
-        raise _invalid("trust", "it names no authority", "Name at least one public key.")
-    if len(set(names)) != len(names) or len(keys) != len(names):
+        raise _invalid("trust", "it names no authority", "Name at least one public key or issuer of certificates.")
+    if len(set(names)) != len(names) or len(set(keys)) != len(keys):
         raise _invalid("trust", "a name or a key occurs twice", "Give each key once, under a name of its own.")
     if not 1 <= threshold <= len(authorities):
         raise _invalid(
@@ -82,7 +99,10 @@ def demand(
     if not formats:
         raise _invalid("formats", "it is empty", "Name sig, bundle or both.")
     for authority in authorities:
-        algorithms.require_signing(authority.public.algorithm, where=f"authority {authority.name}")
+        if authority.public and authority.signature_algorithm:
+            algorithms.scheme_for(
+                authority.public.algorithm, authority.signature_algorithm, where=f"authority {authority.name}"
+            )
     return Demand(
         authorities=tuple(authorities),
         threshold=threshold,
@@ -91,6 +111,7 @@ def demand(
         denied_key_ids=frozenset(denied_key_ids),
         docker_reference_check=docker_reference_check,
         recursive=recursive,
+        evidence=evidence,
     )
 
 

@@ -9,6 +9,7 @@ Source: sigstore protobuf-specs C(sigstore_bundle.proto), JSON form; media types
 
 from __future__ import annotations
 
+import typing as t
 from dataclasses import dataclass
 
 from .. import _base64, _strict_json
@@ -28,18 +29,24 @@ _MATERIAL = ("publicKey", "certificate", "x509CertificateChain")
 
 @dataclass(frozen=True)
 class Bundle:
-    """A bundle: its envelope, and the key id in its hint, which is no proof; None when signed by a certificate."""
+    """A bundle: its envelope, and the key id in its hint, which is no proof; None when signed by a certificate.
+
+    C(material) is what came with the envelope, of which only the shape was looked at.
+    """
 
     envelope: dsse.Envelope
     hinted_key_id: str | None
     has_certificate: bool
+    material: _strict_json.JsonObject
 
 
-def encode(envelope: dsse.Envelope, *, key_id: str) -> bytes:
-    """Return the JSON of a bundle signed by a key; the hint is the base64 of the key id's bytes, as cosign's."""
+def encode(envelope: dsse.Envelope, *, key_id: str, material: t.Mapping[str, t.Any] | None = None) -> bytes:
+    """Return the JSON of a bundle; where C(material) has no certificate, the hint is the base64 of the key id's bytes."""
+    extra = dict(material or {})
+    hint = {} if "certificate" in extra else {"publicKey": {"hint": _base64.encode(bytes.fromhex(key_id))}}
     return _strict_json.dumps({
         "mediaType": MEDIA_TYPE,
-        "verificationMaterial": {"publicKey": {"hint": _base64.encode(bytes.fromhex(key_id))}},
+        "verificationMaterial": {**hint, **extra},
         "dsseEnvelope": dsse.encode(envelope),
     })
 
@@ -63,6 +70,7 @@ def decode(data: bytes, *, where: str) -> Bundle:
         envelope=dsse.decode(top.object("dsseEnvelope")),
         hinted_key_id=_hint(material.object("publicKey", None)),
         has_certificate=given == ["certificate"],
+        material=material,
     )
 
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 import typing as t
 from dataclasses import dataclass, field
 
-from .. import _base64
+from .. import _base64, _strict_json
 from .._errors import FormatError, HallmarkError, RegistryError
 from .._oci.manifest import Descriptor, Manifest
 from .._oci.reference import Image
@@ -24,6 +24,10 @@ if t.TYPE_CHECKING:
     from .._oci.store import Store
 
 SIGNATURE_ANNOTATION = "dev.cosignproject.cosign/signature"
+CERTIFICATE_ANNOTATION = "dev.sigstore.cosign/certificate"
+CHAIN_ANNOTATION = "dev.sigstore.cosign/chain"
+LOG_ANNOTATION = "dev.sigstore.cosign/bundle"
+TIMESTAMP_ANNOTATION = "dev.sigstore.cosign/rfc3161timestamp"
 # The old format names no key. This hint lets a signature be removed by key id; it proves nothing.
 KEY_ID_ANNOTATION = "org.hallmark-signing.key-id"
 MAX_LAYERS = 1000
@@ -35,7 +39,8 @@ MAX_TAG = 128
 class Candidate:
     """One signature found: its format, its digest (payload layer, or referrer manifest) and the signed bytes.
 
-    C(content) is the payload or the statement inside the envelope. C(hinted_key_id) proves nothing.
+    C(content) is the payload or the statement inside the envelope. C(hinted_key_id) proves nothing, nor does what came
+    with the signature, unread: the C(annotations) of a layer, or the C(material) of a bundle.
     """
 
     format: Format
@@ -45,6 +50,8 @@ class Candidate:
     signature: bytes = field(repr=False)
     hinted_key_id: str | None
     has_certificate: bool = False
+    annotations: t.Mapping[str, str] = field(default_factory=dict, repr=False)
+    material: _strict_json.JsonObject | None = field(default=None, repr=False)
 
 
 Found = t.Union[Candidate, HallmarkError]
@@ -125,7 +132,10 @@ def _read_layer(store: Store[Image], image: Image, layer: Descriptor) -> Candida
         raise _malformed(image, layer.digest, "it holds no signature")
     content = store.blob(image, layer, limit=payload.MAX_SIZE)
     hint = layer.annotations.get(KEY_ID_ANNOTATION)
-    return Candidate("sig", layer.digest, content, content, signature, hint)
+    return Candidate(
+        "sig", layer.digest, content, content, signature, hint, annotations=layer.annotations,
+        has_certificate=bool(layer.annotations.get(CERTIFICATE_ANNOTATION)),
+    )
 
 
 def signature_text(layer: Descriptor) -> str:

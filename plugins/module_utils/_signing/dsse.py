@@ -51,7 +51,4 @@ def decode(source: _strict_json.JsonObject) -> Envelope:
     if len(signatures) != 1:
         raise source.error(f"it has {len(signatures)} signatures, not one")
     signature = signatures[0].only("sig", "keyid")
-    try:
-        return Envelope(_base64.decode(source.string("payload")), _base64.decode(signature.string("sig")))
-    except ValueError as exc:
-        raise source.error(str(exc)) from exc
+    return Envelope(source.base64("payload"), signature.base64("sig"))

@@ -45,7 +45,7 @@ def _read_referrer(store: Store[Image], image: Image, entry: Descriptor) -> Cand
     found = bundle.decode(data, where=f"{image.name}@{entry.digest}")
     return Candidate(
         "bundle", entry.digest, found.envelope.signed_bytes, found.envelope.payload, found.envelope.signature,
-        found.hinted_key_id, found.has_certificate,
+        found.hinted_key_id, found.has_certificate, material=found.material,
     )
 
 

@@ -13,6 +13,7 @@ from .._oci.reference import Image
 from .authority import Demand
 
 if t.TYPE_CHECKING:
+    from .._keys.pem import PublicKey
     from .._oci.store import Store
 
 
@@ -31,8 +32,9 @@ def shortfall(
             "no_signatures", where, f"no signature of format {wanted} was found", "Sign it, or do not use it."
         ))
     for authority in demand.denied_authorities if not demand.is_satisfiable else ():
+        denied = t.cast("PublicKey", authority.public).key_id
         added.append(_unmet(
-            "key_denied", where, f"the key {authority.public.key_id} of authority {authority.name} is denied",
+            "key_denied", where, f"the key {denied} of authority {authority.name} is denied",
             "Sign it with a key that is not, and trust that one.",
         ))
     if found or demand.threshold > 1 or (added and not demand.is_satisfiable):

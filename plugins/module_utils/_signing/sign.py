@@ -27,6 +27,8 @@ from .signature import FORMATS, Format, Signature
 
 if t.TYPE_CHECKING:
     from .._oci.store import Store
+    from .material import Material, SignerCertificate
+    from .notary import Notary
 
 
 @dataclass(frozen=True)
@@ -39,16 +41,49 @@ class Wish:
     recursive: bool = True
     docker_reference: str | None = None
     dry_run: bool = False
+    signature_algorithm: str | None = None
+    # What is attached beside the signatures: certificates by key id, and what services say of them.
+    certificates: t.Mapping[str, SignerCertificate] = field(default_factory=dict)
+    notary: Notary | None = None
 
     def __post_init__(self) -> None:
         """Refuse what would be vacuous, or done twice. Raises VerificationError (input_invalid)."""
         key_ids = {signer.public.key_id for signer in self.signers}
+        for signer in self.signers if self.signature_algorithm else ():
+            algorithms.scheme_for(signer.public.algorithm, t.cast(str, self.signature_algorithm), where="signers")
         if not self.signers or not self.formats or len(key_ids) != len(self.signers):
             raise invalid("signers", "there must be one or more, each with a key of its own, and a format")
         try:
             statement.encode("sha256:", self.annotations)
         except ValueError as exc:
             raise invalid("annotations", "they are not all text") from exc
+
+    def scheme(self, public: PublicKey, format: Format) -> str:
+        """Return the scheme to sign in: the one asked for, else that which most readers of the format try.
+
+        Every cosign reads C(.sig) by keys on larger curves with SHA-256; for bundles, the hash of the curve's size is
+        what sigstore's algorithm registry says.
+        """
+        if self.signature_algorithm:
+            return self.signature_algorithm
+        return "ecdsa-sha256" if format == "sig" and public.algorithm.family == "ec" else public.algorithm.schemes[0]
+
+    def schemes(self, signer: Signer, format: Format) -> tuple[str, ...] | None:
+        """Return the schemes that a signature by C(signer) may be in; None for all that its key usually signs in."""
+        if signer.chooses_scheme or self.signature_algorithm:
+            return (self.scheme(signer.public, format),)
+        return None
+
+    def messages(self, image: Image, digest: str) -> dict[Format, bytes]:
+        """Return the exact bytes that are signed for one digest, by format."""
+        return messages(
+            image, digest, formats=self.formats, annotations=self.annotations, docker_reference=self.docker_reference
+        )
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether nothing is attached beside the signatures."""
+        return not self.certificates and self.notary is None
 
 
 @dataclass(frozen=True)
@@ -155,6 +190,10 @@ def sign_image(store: Store[Image], image: str, wish: Wish) -> Outcome:
     work = Work(store, image)
     try:
         resolved, subjects = work.subjects(wish.recursive)
+        for signer in wish.signers:
+            signer.prepare([
+                message for subject in subjects for message in wish.messages(resolved, subject.digest).values()
+            ])
         for subject in subjects:
             # From reading to writing: the same digest may be in the list twice, or signed by another process.
             with store.exclusive(resolved, subject.digest):
@@ -181,18 +220,35 @@ def settle(store: Store[Image], outcome: Outcome) -> Outcome:
     return outcome
 
 
+def messages(
+    image: Image, digest: str, *, formats: t.Sequence[Format], annotations: t.Mapping[str, str],
+    docker_reference: str | None,
+) -> dict[Format, bytes]:
+    """Return the exact bytes that are signed for one digest, by format."""
+    claim = payload.Payload(docker_reference or image.signed_name, digest, annotations)
+    found: dict[Format, bytes] = {
+        "sig": payload.encode(claim), "bundle": dsse.pae(statement.encode(digest, annotations)),
+    }
+    return {format: found[format] for format in formats}
+
+
 def _sign_sig(
     work: Work, image: Image, subject: Descriptor, wish: Wish, present: t.Sequence[Candidate]
 ) -> None:
-    name = wish.docker_reference or image.signed_name
-    claim = payload.Payload(name, subject.digest, wish.annotations)
-    content = payload.encode(claim)
+    content = wish.messages(image, subject.digest)["sig"]
+    claim = payload.decode(content, where=image.name)
     layers: list[attachment.Layer] = []
     notes: list[Signature] = []
     for signer in wish.signers:
-        existing = next((one for one in present if _is_by(one, signer.public) and _claims(one, claim)), None)
+        existing = next((
+            one for one in present if _is_like(one, signer, wish, image) and _claims(one, claim)
+        ), None)
         if existing is None:
-            layers.append(attachment.sig_layer(content, signer.sign(content), signer.public.key_id))
+            signature = signer.sign(content, scheme=wish.scheme(signer.public, "sig"))
+            extra = _material(wish, signer, signature, content, image)
+            layers.append(attachment.sig_layer(
+                content, signature, signer.public.key_id, extra.as_annotations() if extra else None
+            ))
         digest = existing.digest if existing else layers[-1].descriptor.digest
         notes.append(_signature(signer, "sig", digest, subject, wish, created=existing is None))
     if layers and not wish.dry_run:
@@ -207,15 +263,40 @@ def _sign_bundle(
     for signer in wish.signers:
         existing = next((
             one for one in present
-            if _is_by(one, signer.public) and _states(one, subject.digest, wish.annotations)
+            if _is_like(one, signer, wish, image) and _states(one, subject.digest, wish.annotations)
         ), None)
         digest = existing.digest if existing else None
         if existing is None and not wish.dry_run:
-            envelope = dsse.Envelope(content, signer.sign(dsse.pae(content)))
-            data = bundle.encode(envelope, key_id=signer.public.key_id)
+            message = dsse.pae(content)
+            envelope = dsse.Envelope(content, signer.sign(message, scheme=wish.scheme(signer.public, "bundle")))
+            extra = _material(wish, signer, envelope.signature, message, image, envelope)
+            data = bundle.encode(envelope, key_id=signer.public.key_id, material=extra.as_bundle() if extra else None)
             digest, written = referring.add_bundle(work.store, image, subject, data, created=_now())
             work.wrote(written)
         work.note([_signature(signer, "bundle", digest, subject, wish, created=existing is None)])
+
+
+def _material(
+    wish: Wish, signer: Signer, signature: bytes, message: bytes, image: Image, envelope: dsse.Envelope | None = None
+) -> Material | None:
+    """Return what is attached beside a signature, or None."""
+    if wish.is_plain or wish.dry_run:
+        return None
+    from . import accompany
+
+    return accompany.material(wish, signer.public, signature, message, envelope, where=image.name)
+
+
+def _is_like(candidate: Candidate, signer: Signer, wish: Wish, image: Image) -> bool:
+    """Say whether a signature is one that would be made now: key, scheme, and what is attached to it."""
+    if not _is_by(candidate, signer.public, wish.schemes(signer, candidate.format)):
+        return False
+    if wish.is_plain:
+        # In a bundle, a certificate says that it is not to be verified with the bare key.
+        return candidate.format == "sig" or not candidate.has_certificate
+    from . import accompany
+
+    return accompany.has(candidate, wish, signer.public, where=image.name)
 
 
 def _signature(
@@ -227,9 +308,9 @@ def _signature(
     )
 
 
-def _is_by(candidate: Candidate, public: PublicKey) -> bool:
-    return not candidate.has_certificate and algorithms.verifies(
-        public.key, signature=candidate.signature, message=candidate.signed_bytes
+def _is_by(candidate: Candidate, public: PublicKey, schemes: tuple[str, ...] | None = None) -> bool:
+    return algorithms.verifies(
+        public.key, signature=candidate.signature, message=candidate.signed_bytes, schemes=schemes
     )
 
 

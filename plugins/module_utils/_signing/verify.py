@@ -12,7 +12,7 @@ from __future__ import annotations
 import typing as t
 from dataclasses import dataclass, replace
 
-from .._errors import HallmarkError, Reason, ReasonCode, VerificationError
+from .._errors import HallmarkError, LibraryError, Reason, ReasonCode, VerificationError
 from .._keys import algorithms
 from .._oci import reference as references
 from .._oci.content import descendants
@@ -24,8 +24,30 @@ from .candidate import Candidate
 from .signature import Signature
 
 if t.TYPE_CHECKING:
+    import datetime
+
+    from .._keys.pem import PublicKey
     from .._oci.store import Store
     from . import statement
+
+
+class Signer(t.NamedTuple):
+    """Whose key made a signature, and the authorities it may be good for.
+
+    With C(is_certified), the key is that of a certificate for which the authorities' issuers have yet to vouch.
+    """
+
+    public: PublicKey
+    authorities: tuple[Authority, ...]
+    is_certified: bool
+
+
+@dataclass(frozen=True)
+class Accepted:
+    """A signature that passed all checks, and the names of the authorities it is good for."""
+
+    authorities: tuple[str, ...]
+    signature: Signature
 
 
 @dataclass(frozen=True)
@@ -91,7 +113,8 @@ def _combine(image: str, resolved: Image, verdicts: t.Sequence[Verification]) ->
 
 def _verify_digest(store: Store[Image], image: Image, digest: str, demand: Demand) -> Verification:
     """Look at the signatures of one digest, format by format, until enough authorities are found."""
-    accepted: dict[str, Signature] = {}
+    accepted: list[Accepted] = []
+    named: dict[str, Signature] = {}
     # Of an index and its children all authorities are looked for: only those of every part signed the whole.
     enough = len(demand.authorities) if demand.recursive else demand.threshold
     reasons: list[Reason] = []
@@ -103,41 +126,76 @@ def _verify_digest(store: Store[Image], image: Image, digest: str, demand: Deman
                     reasons.append(found.as_reason())
                     continue
                 try:
-                    signature = _judge(found, image=image, digest=digest, demand=demand, warnings=warnings)
-                    accepted.setdefault(t.cast(str, signature.authority), signature)
+                    accepted.append(_judge(found, image=image, digest=digest, demand=demand, warnings=warnings))
+                    named = _name(accepted)
                 except HallmarkError as exc:
                     reasons.append(replace(exc.as_reason(), signature=found.digest))
-                if len(accepted) >= enough:
+                if len(named) >= enough:
                     break
         except HallmarkError as exc:
             reasons.append(exc.as_reason())
-        if len(accepted) >= enough:
+        if len(named) >= enough:
             break
-    verified = len(accepted) >= demand.threshold
+    verified = len(named) >= demand.threshold
     if not verified:
         # Loaded where something is missing: Ansible compiles what is imported for every task.
         from .shortfall import shortfall
 
-        reasons += shortfall(store, image, digest, demand, found=len(accepted), reasons=reasons)
+        reasons += shortfall(store, image, digest, demand, found=len(named), reasons=reasons)
     return Verification(
         image=str(image), reference=str(image.at(digest)), digest=digest, verified=verified,
-        signatures=tuple(accepted.values()), authorities=tuple(accepted),
+        signatures=tuple(named.values()), authorities=tuple(named),
         reasons=() if verified else tuple(reasons), warnings=tuple(warnings),
     )
 
 
+def _name(accepted: t.Sequence[Accepted]) -> dict[str, Signature]:
+    """Give each authority a signature by a key of its own, to as many authorities as possible.
+
+    One key counts once, whatever authorities it is good for; augmenting paths (Kuhn) find the best distribution.
+    """
+    by_key: dict[str, Accepted] = {}
+    for one in accepted:
+        former = by_key.get(one.signature.key_id, one)
+        by_key[one.signature.key_id] = replace(
+            former, authorities=tuple(dict.fromkeys((*former.authorities, *one.authorities)))
+        )
+    named: dict[str, Accepted] = {}
+
+    def place(one: Accepted, seen: set[str]) -> bool:
+        for name in one.authorities:
+            if name not in seen:
+                seen.add(name)
+                if name not in named or place(named[name], seen):
+                    named[name] = one
+                    return True
+        return False
+
+    for one in by_key.values():
+        place(one, set())
+    return {name: replace(one.signature, authority=name) for name, one in named.items()}
+
+
 def _judge(
     candidate: Candidate, *, image: Image, digest: str, demand: Demand, warnings: list[Reason]
-) -> Signature:
-    """Apply the checks to one candidate, in order: signature, denial, parsing, type, digest, annotations, name.
+) -> Accepted:
+    """Apply the checks to one candidate, in order; raise HallmarkError with the code of the first that fails.
 
-    Nothing inside a candidate is parsed before its signature was verified. Raises HallmarkError with the code
-    of the first check that fails.
+    1. the signature over the raw bytes, by a trusted key or by the certificate that came with it;
+    2. denied keys;
+    3. log entries and timestamps: that they are there if demanded, and that they are about this very signature;
+    4. of a certificate: its path to a trusted issuer at each proven time (now, if none is), its usage, its name;
+    5. the claim, parsed only now: its type, its digest, its annotations, its name.
     """
     where = f"{image.name}@{digest}"
-    authority = _find_signer(candidate, demand, where)
-    if demand.is_denied(authority):
-        raise _refused("key_denied", where, f"its key {authority.public.key_id} is denied")
+    signer = _find_signer(candidate, demand, where)
+    _refuse_denied([signer.public.key_id], demand, where)
+    times = _find_times(candidate, signer, demand, where)
+    authorities = signer.authorities
+    if signer.is_certified:
+        from . import certified
+
+        authorities = certified.vouching(candidate, authorities, denied=demand.denied_key_ids, times=times, where=where)
     if candidate.format == "sig":
         claim = payload.decode(candidate.content, where=where)
         _require_same_digest(claim.digest == digest, where)
@@ -152,23 +210,66 @@ def _judge(
     _require_annotations(annotations, demand.annotations, where)
     if candidate.format == "sig":
         _check_docker_reference(claim, image, demand, candidate, warnings)
-    return Signature(
-        format=candidate.format, digest=candidate.digest, subject=digest, key_id=authority.public.key_id,
-        algorithm=authority.public.algorithm.name, annotations=dict(annotations), authority=authority.name,
-    )
+    return Accepted(tuple(authority.name for authority in authorities), Signature(
+        format=candidate.format, digest=candidate.digest, subject=digest, key_id=signer.public.key_id,
+        algorithm=signer.public.algorithm.name, annotations=dict(annotations),
+    ))
 
 
-def _find_signer(candidate: Candidate, demand: Demand, where: str) -> Authority:
-    """Return the authority whose key made the signature over the raw bytes."""
-    if candidate.has_certificate:
-        raise _refused("certificate_untrusted", where, "it was made with a certificate, and only keys are trusted")
+def _find_signer(candidate: Candidate, demand: Demand, where: str) -> Signer:
+    """Return whose key made the signature over the raw bytes; a certificate's key is not trusted by that yet."""
+    # As for cosign, a certificate in a bundle says that no bare key is meant.
+    by_key = () if candidate.format == "bundle" and candidate.has_certificate else demand.authorities
+    failure: HallmarkError | None = None
     # The hint decides who is tried first, and nothing else.
-    for authority in sorted(demand.authorities, key=lambda one: one.public.key_id != candidate.hinted_key_id):
-        if algorithms.verifies(authority.public.key, signature=candidate.signature, message=candidate.signed_bytes):
-            return authority
+    for authority in sorted(by_key, key=lambda one: not one.public or one.public.key_id != candidate.hinted_key_id):
+        try:
+            if authority.public and _made(candidate, authority.public, authority.schemes):
+                return Signer(authority.public, (authority,), is_certified=False)
+        except LibraryError as exc:
+            # Others may still be found without that library.
+            failure = exc
+    if candidate.has_certificate:
+        issuers = tuple(authority for authority in demand.authorities if authority.issuer)
+        if not issuers and not by_key:
+            raise _refused("certificate_untrusted", where, "it was made with a certificate, and only keys are trusted")
+        if issuers:
+            from . import certified
+
+            public = certified.claimed_key(candidate, where)
+            authorities = tuple(one for one in issuers if _made(candidate, public, one.schemes))
+            if authorities:
+                return Signer(public, authorities, is_certified=True)
+    if failure is not None:
+        raise failure
     if candidate.hinted_key_id in demand.denied_key_ids:
         raise _refused("key_denied", where, f"it claims to be by the denied key {candidate.hinted_key_id}")
     raise _refused("signature_invalid", where, "no trusted key made it, or it is broken")
+
+
+def _made(candidate: Candidate, public: PublicKey, schemes: tuple[str, ...] | None) -> bool:
+    return algorithms.verifies(
+        public.key, signature=candidate.signature, message=candidate.signed_bytes, schemes=schemes
+    )
+
+
+def _refuse_denied(key_ids: t.Iterable[str], demand: Demand, where: str) -> None:
+    for key_id in key_ids:
+        if key_id in demand.denied_key_ids:
+            raise _refused("key_denied", where, f"its key {key_id} is denied")
+
+
+def _find_times(
+    candidate: Candidate, signer: Signer, demand: Demand, where: str
+) -> tuple[datetime.datetime, ...]:
+    """Return the times at which the signature provenly was there; none if nothing that proves times is trusted."""
+    if demand.evidence is None:
+        return ()
+    from . import evidence
+
+    return evidence.times(
+        candidate, signer.public, demand.evidence, is_certified=signer.is_certified, where=where
+    )
 
 
 def _require_same_digest(same: bool, where: str) -> None:

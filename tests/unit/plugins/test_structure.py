@@ -58,7 +58,7 @@ _BASE = {"_errors", "_libraries", "_strict_json", "_base64"}
 DIRECTION: dict[str, set[str]] = {
     "_errors": set(),
     "_libraries": {"_errors"},
-    "_strict_json": {"_errors"},
+    "_strict_json": {"_base64", "_errors"},
     "_base64": set(),
     "_keys": _BASE,
     "_oci": _BASE,

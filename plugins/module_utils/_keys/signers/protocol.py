@@ -15,8 +15,15 @@ class Signer(t.Protocol):
     """Something that holds one private key and signs with it."""
 
     @property
+    def chooses_scheme(self) -> bool:
+        """Whether it signs in the scheme it is asked for; if not, the signature is in one of the key's usual ones."""
+
+    @property
     def public(self) -> PublicKey:
         """The public half, with key id and algorithm."""
 
-    def sign(self, message: bytes) -> bytes:
-        """Return the signature over C(message), in the scheme of C(_keys.algorithms.sign)."""
+    def prepare(self, messages: t.Collection[bytes]) -> None:
+        """Refuse what could not be signed, before anything is written. Raises KeyFileError."""
+
+    def sign(self, message: bytes, *, scheme: str | None = None) -> bytes:
+        """Return the signature over C(message), in a scheme of C(_keys.algorithms) or in the key's first one."""

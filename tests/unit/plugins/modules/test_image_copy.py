@@ -12,7 +12,7 @@ import tarfile
 import typing as t
 
 import pytest
-from ansible_collections.hallmark.signing.plugins.module_utils._keys import pem
+from ansible_collections.hallmark.signing.plugins.module_utils._keys import pem, private_key
 from ansible_collections.hallmark.signing.plugins.module_utils._keys.signers.file import FileSigner
 from ansible_collections.hallmark.signing.plugins.module_utils._oci.credentials import AuthFile
 from ansible_collections.hallmark.signing.plugins.module_utils._oci.images import Images
@@ -75,7 +75,7 @@ def image(registry: FakeRegistry, store: Images, p256: t.Any) -> str:
 
 
 def sign_by(store: Images, image: str, key: t.Any) -> sign.Outcome:
-    signer = FileSigner(pem.PrivateKey(key, pem.public_key(key.public_key(), where="key"), "pem", False))
+    signer = FileSigner(private_key.PrivateKey(key, pem.public_key(key.public_key(), where="key"), "pem", False))
     return sign.sign_image(store, image, sign.Wish((signer,)))
 
 

@@ -10,7 +10,7 @@ import pathlib
 import typing as t
 
 import pytest
-from ansible_collections.hallmark.signing.plugins.module_utils._keys import pem
+from ansible_collections.hallmark.signing.plugins.module_utils._keys import private_key
 from ansible_collections.hallmark.signing.plugins.module_utils._keys.fingerprint import key_id
 from ansible_collections.hallmark.signing.plugins.modules import image_copy, image_signature
 from ansible_collections.hallmark.signing.tests.unit.fake_registry import FakeRegistry, Fault
@@ -137,7 +137,7 @@ def test_name_in_signatures_can_be_chosen(run: Run, registry: FakeRegistry, imag
 
 @pytest.mark.parametrize("way", ["passphrase", "passphrase_path"])
 def test_encrypted_keys_sign(way: str, run: Run, image: str, home: pathlib.Path, p256: t.Any) -> None:
-    (home / "key").write_bytes(pem.write_private_key(p256, format="pem", passphrase=PASSPHRASE.encode()))
+    (home / "key").write_bytes(private_key.write_private_key(p256, format="pem", passphrase=PASSPHRASE.encode()))
     (home / "secret").write_text(PASSPHRASE)
     value = PASSPHRASE if way == "passphrase" else str(home / "secret")
     assert run(image, signers=[{"private_key_path": str(home / "key"), way: value}]).result["changed"]

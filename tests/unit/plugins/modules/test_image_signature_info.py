@@ -11,7 +11,7 @@ import pathlib
 import typing as t
 
 import pytest
-from ansible_collections.hallmark.signing.plugins.module_utils._keys import pem
+from ansible_collections.hallmark.signing.plugins.module_utils._keys import pem, private_key
 from ansible_collections.hallmark.signing.plugins.module_utils._keys.signers.file import FileSigner
 from ansible_collections.hallmark.signing.plugins.module_utils._oci.credentials import AuthFile
 from ansible_collections.hallmark.signing.plugins.module_utils._oci.images import Images
@@ -62,7 +62,8 @@ def put(registry: FakeRegistry, tag: str, *keys: t.Any, **wish: t.Any) -> str:
     image = f"{registry.host}/team/app:{tag}"
     if keys:
         signers = tuple(
-            FileSigner(pem.PrivateKey(key, pem.public_key(key.public_key(), where="key"), "pem", False)) for key in keys
+            FileSigner(private_key.PrivateKey(key, pem.public_key(key.public_key(), where="key"), "pem", False))
+            for key in keys
         )
         images = Images(RegistrySettings(AuthFile("none", {})))
         assert not sign.sign_image(images, image, sign.Wish(signers, **wish)).failed
@@ -184,7 +185,7 @@ def test_what_cannot_be_read_is_a_warning(run: Run, registry: FakeRegistry, p256
 def test_children_are_listed_if_asked(run: Run, registry: FakeRegistry, p256: t.Any) -> None:
     registry.put_index("team/app", "2", ["linux/amd64", "linux/arm64"])
     image = f"{registry.host}/team/app:2"
-    signer = FileSigner(pem.PrivateKey(p256, pem.public_key(p256.public_key(), where="key"), "pem", False))
+    signer = FileSigner(private_key.PrivateKey(p256, pem.public_key(p256.public_key(), where="key"), "pem", False))
     sign.sign_image(Images(RegistrySettings(AuthFile("none", {}))), image, sign.Wish((signer,)))
     top = registry.manifests["team/app"]["2"]
     children = [entry["digest"] for entry in top.members["manifests"]]

@@ -9,7 +9,7 @@ import pathlib
 import typing as t
 
 import pytest
-from ansible_collections.hallmark.signing.plugins.module_utils._keys import pem
+from ansible_collections.hallmark.signing.plugins.module_utils._keys import pem, private_key
 from ansible_collections.hallmark.signing.plugins.module_utils._keys.signers.file import FileSigner
 from ansible_collections.hallmark.signing.plugins.module_utils._oci.credentials import AuthFile
 from ansible_collections.hallmark.signing.plugins.module_utils._oci.registry import Registries
@@ -51,7 +51,7 @@ def put(registry: FakeRegistry, tag: str, *keys: t.Any, **wish: t.Any) -> str:
     registry.put_image("team/app", tag)
     image = f"{registry.host}/team/app:{tag}"
     if keys:
-        signers = tuple(FileSigner(pem.PrivateKey(key, public(key), "pem", False)) for key in keys)
+        signers = tuple(FileSigner(private_key.PrivateKey(key, public(key), "pem", False)) for key in keys)
         registries = Registries(RegistrySettings(AuthFile("none", {})))
         assert not sign.sign_image(registries, image, sign.Wish(signers, **wish)).failed
     return image
@@ -159,7 +159,7 @@ def test_each_option_reaches_the_verification(
 def test_children_are_verified_if_asked(run: Run, registry: FakeRegistry, trust: t.Any, p256: t.Any) -> None:
     registry.put_index("team/app", "2", ["linux/amd64", "linux/arm64"])
     image = f"{registry.host}/team/app:2"
-    signer = FileSigner(pem.PrivateKey(p256, public(p256), "pem", False))
+    signer = FileSigner(private_key.PrivateKey(p256, public(p256), "pem", False))
     registries = Registries(RegistrySettings(AuthFile("none", {})))
     sign.sign_image(registries, image, sign.Wish((signer,), recursive=False))
     assert run(image, trust=trust).result["verified"]
@@ -174,7 +174,7 @@ def index(registry: FakeRegistry, p256: t.Any) -> str:
     """An index of which nothing but itself is signed."""
     registry.put_index("team/app", "2", ["linux/amd64", "linux/arm64"])
     image = f"{registry.host}/team/app:2"
-    signer = FileSigner(pem.PrivateKey(p256, public(p256), "pem", False))
+    signer = FileSigner(private_key.PrivateKey(p256, public(p256), "pem", False))
     done = sign.sign_image(
         Registries(RegistrySettings(AuthFile("none", {}))), image, sign.Wish((signer,), recursive=False)
     )

@@ -11,7 +11,7 @@ import stat
 import typing as t
 
 import pytest
-from ansible_collections.hallmark.signing.plugins.module_utils._keys import pem
+from ansible_collections.hallmark.signing.plugins.module_utils._keys import private_key
 from ansible_collections.hallmark.signing.plugins.module_utils._keys.fingerprint import key_id
 from ansible_collections.hallmark.signing.plugins.modules import key_export
 from ansible_collections.hallmark.signing.tests.unit.plugins.module_utils._custody import custody_bench as bench
@@ -129,7 +129,7 @@ def test_copy_has_its_format(
 ) -> None:
     run(**source, **options)
     data = (out / "key").read_bytes()
-    found = pem.read_private_key(data, passphrase=secret.encode() if secret else None, where="key")
+    found = private_key.read_private_key(data, passphrase=secret.encode() if secret else None, where="key")
     assert (found.format, found.encrypted, found.public.key_id) == (format, secret is not None, id_of(p256))
     assert not run(**source, **options).result["changed"]
 
@@ -138,7 +138,8 @@ def test_copy_has_its_format(
 def test_format_is_that_of_the_source_unless_asked(
     way: str, run: Run, home: pathlib.Path, out: pathlib.Path, p256: t.Any
 ) -> None:
-    (home / "cosign.key").write_bytes(pem.write_private_key(p256, format="cosign", passphrase=PASSPHRASE.encode()))
+    data = private_key.write_private_key(p256, format="cosign", passphrase=PASSPHRASE.encode())
+    (home / "cosign.key").write_bytes(data)
     (home / "secret").write_text(PASSPHRASE)
     options = {
         "private_key_path": str(home / "cosign.key"),
@@ -149,7 +150,7 @@ def test_format_is_that_of_the_source_unless_asked(
     run(format="pem", **options)
     assert (out / "key").read_bytes() == bench.key_pem(p256)
     run(dest=str(out / "cosign"), passphrase="canary of the copy", **options)
-    found = pem.read_private_key((out / "cosign").read_bytes(), passphrase=b"canary of the copy", where="key")
+    found = private_key.read_private_key((out / "cosign").read_bytes(), passphrase=b"canary of the copy", where="key")
     assert (found.format, found.public.key_id) == ("cosign", id_of(p256))
 
 

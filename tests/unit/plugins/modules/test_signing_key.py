@@ -12,7 +12,7 @@ import typing as t
 
 import pytest
 from ansible_collections.hallmark.signing.plugins.module_utils import _libraries
-from ansible_collections.hallmark.signing.plugins.module_utils._keys import algorithms, pem
+from ansible_collections.hallmark.signing.plugins.module_utils._keys import algorithms, private_key
 from ansible_collections.hallmark.signing.plugins.module_utils._keys.fingerprint import key_id
 from ansible_collections.hallmark.signing.plugins.modules import signing_key
 
@@ -32,9 +32,9 @@ def run(run_module: Run, home: pathlib.Path) -> Run:
     return call
 
 
-def read(path: pathlib.Path, passphrase: str | None = None) -> pem.PrivateKey:
+def read(path: pathlib.Path, passphrase: str | None = None) -> private_key.PrivateKey:
     secret = None if passphrase is None else passphrase.encode()
-    return pem.read_private_key(path.read_bytes(), passphrase=secret, where="key")
+    return private_key.read_private_key(path.read_bytes(), passphrase=secret, where="key")
 
 
 def mode_of(path: pathlib.Path) -> int:

@@ -17,7 +17,7 @@ from ansible_collections.hallmark.signing.plugins.module_utils._custody import e
 from ansible_collections.hallmark.signing.plugins.module_utils._custody.key_file import KeyFile, Wanted
 from ansible_collections.hallmark.signing.plugins.module_utils._custody.private_file import Attributes
 from ansible_collections.hallmark.signing.plugins.module_utils._errors import CustodyError, HallmarkError, KeyFileError
-from ansible_collections.hallmark.signing.plugins.module_utils._keys import pem
+from ansible_collections.hallmark.signing.plugins.module_utils._keys import private_key
 from ansible_collections.hallmark.signing.plugins.module_utils._keys.fingerprint import key_id
 from ansible_collections.hallmark.signing.tests.unit.plugins.module_utils._custody import custody_bench as bench
 
@@ -320,10 +320,10 @@ FORMATS = [("pem", None), ("pem", PASSPHRASE), ("cosign", PASSPHRASE)]
 )
 @pytest.mark.parametrize(("format", "passphrase"), [*FORMATS, (None, None), (None, PASSPHRASE)])
 def test_copy_has_the_format_asked_for_or_that_of_its_source(
-    there: pem.KeyFormat, secret: bytes | None, format: pem.KeyFormat | None, passphrase: bytes | None,
+    there: private_key.KeyFormat, secret: bytes | None, format: private_key.KeyFormat | None, passphrase: bytes | None,
     home: pathlib.Path, p256: t.Any, assert_hides: Hides,
 ) -> None:
-    (home / "source").write_bytes(pem.write_private_key(p256, format=there, passphrase=secret))
+    (home / "source").write_bytes(private_key.write_private_key(p256, format=there, passphrase=secret))
     source = export.Source(str(home / "source"), None, secret)
     wish = Wanted(format or "pem", passphrase, Attributes(0o600))
     if (format or there) == "cosign" and passphrase is None:
@@ -334,7 +334,7 @@ def test_copy_has_the_format_asked_for_or_that_of_its_source(
         assert not (home / "key").exists()
         return
     copied, _chain_changed = run(source, home / "key", wish, same_format=format is None)
-    found = pem.read_private_key((home / "key").read_bytes(), passphrase=passphrase, where="key")
+    found = private_key.read_private_key((home / "key").read_bytes(), passphrase=passphrase, where="key")
     assert (found.format, found.encrypted, found.public.key_id) == (
         format or there, passphrase is not None, id_of(p256),
     )

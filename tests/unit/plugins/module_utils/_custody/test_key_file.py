@@ -18,7 +18,7 @@ from ansible_collections.hallmark.signing.plugins.module_utils._custody import k
 from ansible_collections.hallmark.signing.plugins.module_utils._custody.key_file import KeyFile, Wanted
 from ansible_collections.hallmark.signing.plugins.module_utils._custody.private_file import Attributes, PrivateFolder
 from ansible_collections.hallmark.signing.plugins.module_utils._errors import CustodyError, HallmarkError, KeyFileError
-from ansible_collections.hallmark.signing.plugins.module_utils._keys import pem
+from ansible_collections.hallmark.signing.plugins.module_utils._keys import private_key
 from ansible_collections.hallmark.signing.plugins.module_utils._keys.fingerprint import key_id
 from ansible_collections.hallmark.signing.tests.unit.plugins.module_utils._custody import custody_bench as bench
 
@@ -67,7 +67,7 @@ def mode_of(path: pathlib.Path) -> int:
 def test_new_key_is_written_in_its_shape(wish: Wanted, home: pathlib.Path, p256: t.Any) -> None:
     made = ensure(home / "sub" / "key", p256, wish)
     data = (home / "sub" / "key").read_bytes()
-    found = pem.read_private_key(data, passphrase=wish.passphrase, where="key")
+    found = private_key.read_private_key(data, passphrase=wish.passphrase, where="key")
     encrypted = wish.passphrase is not None
     assert (found.public.key_id, found.format, found.encrypted) == (id_of(p256), wish.format, encrypted)
     assert (made.changed, made.former_mode, made.mode) == (True, None, "0600")
@@ -456,7 +456,7 @@ def test_of_competing_writers_one_makes_the_key(
         (home / "go").touch()
         answers = [wait() for wait in waits]
         data = (home / "new" / "key").read_bytes()
-        there = pem.read_private_key(data, passphrase=None, where="key").public.key_id
+        there = private_key.read_private_key(data, passphrase=None, where="key").public.key_id
         assert bench.private_files(home / "new") == {"key": (0o600, data)}
         assert answers.count(f"made {there}") == 1
         assert set(answers) <= {f"made {there}", f"kept {there}", "destination_occupied"}

@@ -14,7 +14,7 @@ import warnings
 
 import pytest
 from ansible_collections.hallmark.signing.plugins.module_utils._errors import KeyFileError
-from ansible_collections.hallmark.signing.plugins.module_utils._keys import certificate, fingerprint, pem
+from ansible_collections.hallmark.signing.plugins.module_utils._keys import certificate, fingerprint, private_key
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -219,7 +219,7 @@ def test_key_of_another_algorithm_still_has_an_id(authority: Authority) -> None:
 def test_certificate_belongs_to_its_key_only(authority: Authority, private_pem: Write) -> None:
     facts = _read(_pem(authority.issue("leaf", "root"), authority.issue("root", "root", key=authority.keys[1])))
     answers = [
-        certificate.belongs_together(facts, pem.read_private_key(private_pem(key), passphrase=None, where="x"))
+        certificate.belongs_together(facts, private_key.read_private_key(private_pem(key), passphrase=None, where="x"))
         for key in authority.keys
     ]
     assert answers == [True, False, False]

@@ -13,7 +13,7 @@ import typing as t
 
 import pytest
 from ansible_collections.hallmark.signing.plugins.module_utils._errors import KeyFileError
-from ansible_collections.hallmark.signing.plugins.module_utils._keys import encrypted_key, pem
+from ansible_collections.hallmark.signing.plugins.module_utils._keys import encrypted_key, pem, private_key
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import dsa, ec, rsa, x25519
 
@@ -28,8 +28,8 @@ Write = t.Callable[..., bytes]
 Hides = t.Callable[..., None]
 
 
-def _private(data: bytes, passphrase: bytes | None = None) -> pem.PrivateKey:
-    return pem.read_private_key(data, passphrase=passphrase, where="/srv/key")
+def _private(data: bytes, passphrase: bytes | None = None) -> private_key.PrivateKey:
+    return private_key.read_private_key(data, passphrase=passphrase, where="/srv/key")
 
 
 def _private_refused(data: bytes, code: str, passphrase: bytes | None = None) -> KeyFileError:
@@ -440,7 +440,7 @@ def test_cosign_block_around_another_thing_is_refused(content: str, p256: t.Any,
             "unsupported_algorithm",
         ),
     }[content]
-    data = pem_block(pem.COSIGN_LABELS[0], encrypted_key.encrypt(plain, PASSPHRASE))
+    data = pem_block(private_key.COSIGN_LABELS[0], encrypted_key.encrypt(plain, PASSPHRASE))
     _private_refused(data, code, PASSPHRASE)
 
 
@@ -459,7 +459,7 @@ def test_repr_of_a_private_key_shows_public_facts_only(p256: t.Any, private_pem:
 
 def test_only_private_block_returns_the_block_as_it_stands(golden: t.Callable[[str], bytes]) -> None:
     data = golden("openssl-sec1-with-parameters.pem")
-    block = pem.only_private_block(data, where="x")
+    block = private_key.only_private_block(data, where="x")
     assert block.label == "EC PRIVATE KEY"
     assert block.text == data[data.index(b"-----BEGIN EC PRIVATE KEY"):]
 
@@ -577,7 +577,7 @@ def test_written_key_is_read_again(
     fixture: str, format: t.Any, passphrase: bytes | None, label: str, request: pytest.FixtureRequest
 ) -> None:
     key = request.getfixturevalue(fixture)
-    data = pem.write_private_key(key, format=format, passphrase=passphrase)
+    data = private_key.write_private_key(key, format=format, passphrase=passphrase)
     assert _label(data) == label
     assert data.endswith(f"-----END {label}-----\n".encode())
     lines = data.splitlines()[1:-1]
@@ -593,7 +593,7 @@ def test_written_key_is_read_again(
 
 
 def test_written_pkcs8_is_encrypted_with_aes_256(p256: t.Any) -> None:
-    data = pem.write_private_key(p256, format="pem", passphrase=PASSPHRASE)
+    data = private_key.write_private_key(p256, format="pem", passphrase=PASSPHRASE)
     der = base64.b64decode(b"".join(data.splitlines()[1:-1]))
     assert bytes.fromhex("060960864801650304012a") in der  # id-aes256-CBC
 
@@ -606,31 +606,31 @@ def test_new_key_wants_a_passphrase_of_eight_characters(
     format: t.Any, passphrase: bytes, p256: t.Any, assert_hides: Hides
 ) -> None:
     with pytest.raises(KeyFileError, match="a new key wants 8 or more characters, or none") as caught:
-        pem.write_private_key(p256, format=format, passphrase=passphrase)
+        private_key.write_private_key(p256, format=format, passphrase=passphrase)
     assert (caught.value.code, caught.value.object) == ("passphrase_invalid", "passphrase")
     assert_hides(caught.value, passphrase)
 
 
 @pytest.mark.parametrize("passphrase", [b"12345678", "\u00e9".encode() * 8, b"\xff" * 8, b" " * 8, b"x" * 1023])
 def test_eight_characters_of_any_kind_are_enough(passphrase: bytes, p256: t.Any) -> None:
-    data = pem.write_private_key(p256, format="pem", passphrase=passphrase)
+    data = private_key.write_private_key(p256, format="pem", passphrase=passphrase)
     assert _private(data, passphrase).encrypted
 
 
 def test_long_passphrase_is_taken_by_the_format_of_cosign(p256: t.Any) -> None:
-    data = pem.write_private_key(p256, format="cosign", passphrase=b"x" * 5000)
+    data = private_key.write_private_key(p256, format="cosign", passphrase=b"x" * 5000)
     assert _private(data, b"x" * 5000).encrypted
 
 
 def test_passphrase_too_long_for_pkcs8_is_refused_as_such(p256: t.Any) -> None:
     with pytest.raises(KeyFileError) as caught:
-        pem.write_private_key(p256, format="pem", passphrase=b"x" * 1024)
+        private_key.write_private_key(p256, format="pem", passphrase=b"x" * 1024)
     assert caught.value.code == "passphrase_invalid"
 
 
 def test_format_of_cosign_wants_a_passphrase(p256: t.Any) -> None:
     with pytest.raises(KeyFileError, match="cosign's key format is always encrypted") as caught:
-        pem.write_private_key(p256, format="cosign", passphrase=None)
+        private_key.write_private_key(p256, format="cosign", passphrase=None)
     assert (caught.value.code, caught.value.object) == ("passphrase_invalid", "passphrase")
 
 

@@ -13,7 +13,7 @@ import typing as t
 
 import pytest
 from ansible_collections.hallmark.signing.plugins.module_utils._errors import KeyFileError
-from ansible_collections.hallmark.signing.plugins.module_utils._keys import algorithms
+from ansible_collections.hallmark.signing.plugins.module_utils._keys import algorithms, files
 from ansible_collections.hallmark.signing.plugins.module_utils._keys.signers import file, protocol
 
 PASSPHRASE = b"correct horse"
@@ -113,14 +113,14 @@ def test_path_that_cannot_exist_is_not_found() -> None:
 
 
 def test_files_up_to_1_mib_are_read(tmp_path: pathlib.Path) -> None:
-    assert file.MAXIMUM_KEY_FILE == 1048576
+    assert files.MAXIMUM_KEY_FILE == 1048576
     path = tmp_path / "large"
     for size in (0, 1048576):
         path.write_bytes(b"\n" * size)
-        assert file.read_key_file(str(path)) == b"\n" * size
+        assert files.read_key_file(str(path)) == b"\n" * size
     path.write_bytes(b"\n" * 1048577)
     with pytest.raises(KeyFileError, match="it is larger than 1 MiB") as caught:
-        file.read_key_file(str(path))
+        files.read_key_file(str(path))
     assert (caught.value.code, caught.value.object) == ("malformed", str(path))
 
 

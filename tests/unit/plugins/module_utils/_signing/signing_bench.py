@@ -10,7 +10,7 @@ import json
 import typing as t
 from dataclasses import dataclass
 
-from ansible_collections.hallmark.signing.plugins.module_utils._keys import pem
+from ansible_collections.hallmark.signing.plugins.module_utils._keys import pem, private_key
 from ansible_collections.hallmark.signing.plugins.module_utils._keys.signers.file import FileSigner
 from ansible_collections.hallmark.signing.plugins.module_utils._oci import reference as references
 from ansible_collections.hallmark.signing.plugins.module_utils._oci.credentials import AuthFile
@@ -60,7 +60,7 @@ class Key:
     @property
     def signer(self) -> FileSigner:
         """What signs with this key."""
-        return FileSigner(pem.PrivateKey(self.private, self.public, "pem", False))
+        return FileSigner(private_key.PrivateKey(self.private, self.public, "pem", False))
 
     @property
     def authority(self) -> authority.Authority:
