@@ -163,6 +163,7 @@ from ..module_utils._docker import build
 from ..module_utils._docker.engine import Engine
 from ..module_utils._errors import BuildError, HallmarkError
 from ..module_utils._oci import reference as references
+from ..module_utils._oci.images import Images
 from ..module_utils._oci.reference import Image
 
 
@@ -224,7 +225,7 @@ def _build(module: AnsibleModule, recipe: build.Recipe, name: Image) -> build.Bu
         raise _contradiction("name", "the engine builds for registries only", "Use builder: assemble for layouts.")
     build.require_no_epoch(recipe, os.environ)
     return build.build_image(
-        registries.images(params, uses_mirrors=True).registries, Engine(params["docker_host"]), recipe, name,
+        Images(registries.settings(params, uses_mirrors=True)).registries, Engine(params["docker_host"]), recipe, name,
         params["tags"], push=params["push"], pull=params["pull"], dry_run=module.check_mode,
     )
 
@@ -239,8 +240,8 @@ def _assemble(module: AnsibleModule, recipe: build.Recipe, name: Image) -> build
     if not isinstance(name, references.Reference) and name.is_archive:
         raise _contradiction("name", "archives are written whole", "Name oci:DIR, and copy from there with image_copy.")
     return assembly.assemble_image(
-        registries.images(params, uses_mirrors=True), registries.images(params), recipe, name, params["tags"],
-        dry_run=module.check_mode,
+        Images(registries.settings(params, uses_mirrors=True)), Images(registries.settings(params)), recipe, name,
+        params["tags"], dry_run=module.check_mode,
     )
 
 

@@ -129,6 +129,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ..module_utils._ansible import deps, registries, results
 from ..module_utils._errors import HallmarkError
 from ..module_utils._oci.concurrency import map_ordered
+from ..module_utils._oci.images import Images
 from ..module_utils._signing import copying
 
 
@@ -157,7 +158,7 @@ def main() -> None:
     names = [(entry["source"], entry["destination"]) for entry in params["copies"]]
     workers = max(1, params["workers"])
     try:
-        source, target = registries.images(params, uses_mirrors=True), registries.images(params)
+        source, target = Images(registries.settings(params, uses_mirrors=True)), Images(registries.settings(params))
         done = map_ordered(
             lambda pair: copying.copy_image(source, target, pair, dry_run=module.check_mode), names, workers=workers
         )

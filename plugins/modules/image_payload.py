@@ -134,10 +134,11 @@ import typing as t
 from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils._ansible import args, deps, registries, results
-from ..module_utils._custody import key_file
+from ..module_utils._custody import public_file
 from ..module_utils._errors import HallmarkError, Reason
 from ..module_utils._oci import reference as references
 from ..module_utils._oci.concurrency import map_ordered
+from ..module_utils._oci.images import Images
 from ..module_utils._signing import preparing
 
 
@@ -164,7 +165,7 @@ def main() -> None:
     try:
         if params["docker_reference"] is not None:
             references.parse(params["docker_reference"])
-        known = registries.images(params)
+        known = Images(registries.settings(params))
         prepared = map_ordered(
             lambda image: preparing.prepare(
                 known, image, formats=params["formats"], annotations=args.text_values(params["annotations"]),
@@ -185,7 +186,7 @@ def _write(module: AnsibleModule, payload: preparing.Payload, reasons: list[Reas
     path = os.path.join(module.params["dest"], payload.file_name)
     changed = False
     try:
-        changed = key_file.ensure_public_file(
+        changed = public_file.ensure_public_file(
             path, payload.content, is_former=lambda _data: False, dry_run=module.check_mode
         )
     except HallmarkError as exc:

@@ -348,7 +348,7 @@ def main() -> None:
     results.require_entries(module, empty, images=params["images"], formats=params["formats"])
     try:
         _require_fitting_options(params)
-        known = registries.images(params)
+        known = Images(registries.settings(params))
         work = _signing(module, known, empty) if params["state"] == "present" else _removing(module, empty)
         outcomes = map_ordered(lambda image: work(known, image), params["images"], workers=params["workers"])
         # Only now: all images share the waiting.

@@ -135,6 +135,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ..module_utils._ansible import deps, registries, results
 from ..module_utils._errors import HallmarkError
 from ..module_utils._oci.concurrency import map_ordered
+from ..module_utils._oci.images import Images
 from ..module_utils._signing import listing
 
 
@@ -154,7 +155,7 @@ def main() -> None:
     deps.require_libraries(module, "urllib3", empty=empty)
     results.require_entries(module, empty, images=params["images"])
     try:
-        known = registries.images(params, uses_mirrors=True)
+        known = Images(registries.settings(params, uses_mirrors=True))
         listed = map_ordered(
             lambda image: listing.list_image(
                 known, image, recursive=params["recursive"], contents=params["contents"]

@@ -302,7 +302,6 @@ from ..module_utils._oci.concurrency import map_ordered
 from ..module_utils._oci.images import Images
 from ..module_utils._signing import authority, verify
 
-
 KINDS = ("public_key_path", "public_key_content", "ca_path", "ca_content")
 EVIDENCE = (
     "require_log", "rekor_public_key_paths", "rekor_logs", "search_log", "require_timestamp", "timestamp_authority_paths",
@@ -376,7 +375,7 @@ def main() -> None:
     deps.require_libraries(module, "cryptography", "urllib3", empty=empty)
     results.require_entries(module, empty, images=params["images"], trust=params["trust"])
     try:
-        known = registries.images(params, uses_mirrors=True)
+        known = Images(registries.settings(params, uses_mirrors=True))
         demand = _demand(params, known)
         judge = _judge(known, demand, params["index"])
         verdicts = map_ordered(judge, params["images"], workers=params["workers"])

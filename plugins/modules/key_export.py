@@ -128,7 +128,7 @@ from contextlib import suppress
 from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils._ansible import args, deps, results, secrets
-from ..module_utils._custody import export, key_file, private_file
+from ..module_utils._custody import export, key_file, private_file, public_file
 from ..module_utils._errors import HallmarkError
 from ..module_utils._keys import certificate
 from ..module_utils._keys.files import read_key_file
@@ -216,7 +216,7 @@ def _absent(module: AnsibleModule) -> dict[str, t.Any]:
         params["dest"], key_id=params["key_id"], passphrase=secrets.passphrase(params), dry_run=module.check_mode
     )
     if params["chain_dest"]:
-        changed |= key_file.remove_public_file(
+        changed |= public_file.remove_public_file(
             params["chain_dest"], is_ours=lambda data: export.is_chain_of(data, params["key_id"]),
             dry_run=module.check_mode,
         )

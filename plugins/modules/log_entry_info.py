@@ -148,7 +148,7 @@ def main() -> None:
     try:
         path, url = params["rekor_public_key_path"], params["rekor_url"]
         key = log_key.read(read_key_file(path), where=path, rekor_url=url)
-        entries = _entries(rekor.Log(url, registries.images(params).settings), params)
+        entries = _entries(rekor.Log(url, registries.settings(params)), params)
         found = map_ordered(
             lambda get: lookup.describe(get, key, where=url), entries, workers=max(1, params["workers"])
         )

@@ -140,11 +140,11 @@ import typing as t
 from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils._ansible import args, deps, results, secrets
-from ..module_utils._custody import key_file, private_file
+from ..module_utils._custody import key_file, private_file, public_file
 from ..module_utils._errors import HallmarkError, KeyFileError
 from ..module_utils._keys import algorithms, pem, private_key
-from ..module_utils._keys.fingerprint import expect_key_id
 from ..module_utils._keys.files import read_key_file
+from ..module_utils._keys.fingerprint import expect_key_id
 
 
 def main() -> None:
@@ -194,7 +194,7 @@ def _present(module: AnsibleModule) -> dict[str, t.Any]:
     )
     if params["public_key_path"] and not os.path.lexists(params["path"]):
         # What will be refused is refused before there is a key: a new one can have no public file yet.
-        key_file.ensure_public_file(
+        public_file.ensure_public_file(
             params["public_key_path"], b"", dry_run=True,
             is_former=lambda data: wanted.key_id is not None and _is_public_key(data, wanted.key_id),
         )
@@ -205,7 +205,7 @@ def _present(module: AnsibleModule) -> dict[str, t.Any]:
     elif params["public_key_path"]:
         own = made.public
         try:
-            changed |= key_file.ensure_public_file(
+            changed |= public_file.ensure_public_file(
                 params["public_key_path"], own.pem.encode("ascii"), dry_run=module.check_mode,
                 is_former=lambda data: _is_public_key(data, own.key_id),
             )
@@ -252,7 +252,7 @@ def _absent(module: AnsibleModule) -> dict[str, t.Any]:
         params["path"], key_id=params["key_id"], passphrase=secrets.passphrase(params), dry_run=module.check_mode
     )
     if params["public_key_path"]:
-        changed |= key_file.remove_public_file(
+        changed |= public_file.remove_public_file(
             params["public_key_path"], dry_run=module.check_mode,
             is_ours=lambda data: _is_public_key(data, params["key_id"]),
         )

@@ -185,6 +185,7 @@ def hashedrekord(spec: Json) -> Proposed:
     signature = unb64(spec["signature"]["content"])
     if algorithm != verifier.algorithm()[1] or len(value) != 2 * _HASHES[algorithm].digest_size:
         raise Refused(400, "error processing entry: entry algorithms are not allowed")
+    verifier.verify(signature, bytes.fromhex(value), _HASHES[algorithm])
     body = canonical({"apiVersion": "0.0.1", "kind": "hashedrekord", "spec": {
         "data": {"hash": {"algorithm": algorithm, "value": value}},
         "signature": {"content": b64(signature), "publicKey": {"content": b64(verifier.pem)}},
@@ -654,7 +655,7 @@ class Handler(BaseHTTPRequestHandler):
     def _added(self, log: LogV1 | LogV2, proposed: Proposed) -> tuple[int, Json, Json]:
         said = self._said(log, log.add(proposed))
         uuid = next(iter(said))
-        headers = {"ETag": uuid, "Location": f"/api/v1/log/entries/{uuid}"} if isinstance(log, LogV1) else {}
+        headers = {"ETag": uuid, "Location": "/"} if isinstance(log, LogV1) else {}
         return 201, said, headers
 
     def log_message(self, format: str, *args: object) -> None:

@@ -23,25 +23,31 @@ def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
 
 @pytest.fixture(scope="session")
 def p256() -> ec.EllipticCurvePrivateKey:
-    """A key that signs images."""
+    """A key of the kind that most sign with."""
     return ec.generate_private_key(ec.SECP256R1())
 
 
 @pytest.fixture(scope="session")
 def rsa2048() -> rsa.RSAPrivateKey:
-    """A key of the other family that signs images."""
+    """A key of the other family that is in wide use."""
     return rsa.generate_private_key(public_exponent=65537, key_size=2048)
 
 
 @pytest.fixture(scope="session")
 def p384() -> ec.EllipticCurvePrivateKey:
-    """A key that is known and does not sign images."""
+    """A key on a larger curve, which cosign 2 and cosign 3 sign with different hashes."""
     return ec.generate_private_key(ec.SECP384R1())
 
 
 @pytest.fixture(scope="session")
+def p521() -> ec.EllipticCurvePrivateKey:
+    """A key on the largest curve."""
+    return ec.generate_private_key(ec.SECP521R1())
+
+
+@pytest.fixture(scope="session")
 def ed25519_key() -> ed25519.Ed25519PrivateKey:
-    """Another key that is known and does not sign images."""
+    """A key that signs both plainly and prehashed."""
     return ed25519.Ed25519PrivateKey.generate()
 
 

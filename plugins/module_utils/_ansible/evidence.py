@@ -31,7 +31,7 @@ Options = t.Mapping[str, t.Any]
 
 
 def issuer(entry: Options, *, name: str) -> Issuer:
-    """Return the issuer of certificates that an authority's options describe. Raises KeyFileError, VerificationError."""
+    """Return the issuer that an authority's options describe. Raises KeyFileError, VerificationError."""
     if entry["ca_path"] is not None:
         data, where = read_key_file(entry["ca_path"]), entry["ca_path"]
     else:

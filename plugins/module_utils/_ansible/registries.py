@@ -2,14 +2,13 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The options of modules that talk to registries, and how they become the registries of one task."""
+"""The options of modules that talk to registries, and what they say."""
 
 from __future__ import annotations
 
 import typing as t
 
 from .._oci.credentials import Credentials, read_auth_file
-from .._oci.images import Images
 from .._oci.transport import HostSettings, RegistrySettings
 
 Spec = dict[str, t.Any]
@@ -47,11 +46,11 @@ def settle_spec() -> Spec:
     return {"settle_seconds": {"type": "float", "default": 2.0}}
 
 
-def images(params: Spec, *, uses_mirrors: bool = False) -> Images:
-    """Return all images that one task can reach. Raises RegistryError for an unreadable auth file,
-    FormatError for a mirror that is none.
+def settings(params: Spec, *, uses_mirrors: bool = False) -> RegistrySettings:
+    """Return what the options of one task say about registries, and about the hosts of logs.
 
-    Mirrors are for tasks that read only: what is to be written must be read where it is written.
+    Raises RegistryError for an unreadable auth file, FormatError for a mirror that is none. Mirrors are for tasks that
+    read only: what is to be written must be read where it is written.
     """
     hosts = {entry["host"]: entry for entry in params["registries"]}
     for entry in hosts.values():
@@ -59,7 +58,7 @@ def images(params: Spec, *, uses_mirrors: bool = False) -> Images:
             from .._oci.mirror import require_mirror
 
             require_mirror(mirror)
-    return Images(RegistrySettings(
+    return RegistrySettings(
         auth_file=read_auth_file(params["registry_auth_file"], helper=_ask_helper),
         hosts={
             host: HostSettings(**{
@@ -71,7 +70,7 @@ def images(params: Spec, *, uses_mirrors: bool = False) -> Images:
         workers=max(1, params["workers"]),
         settle_seconds=max(0.0, params.get("settle_seconds", 0.0)),
         uses_mirrors=uses_mirrors,
-    ))
+    )
 
 
 def _ask_helper(program: str, server: str) -> Credentials | None:

@@ -13,9 +13,9 @@ from dataclasses import dataclass, field
 
 from .._errors import KeyFileError
 from .._keys import certificate, private_key
-from .._keys.fingerprint import expect_key_id
 from .._keys.files import read_key_file
-from . import key_file
+from .._keys.fingerprint import expect_key_id
+from . import key_file, public_file
 from .key_file import KeyFile, Wanted
 
 # Certbot switches the four links of a lineage one after another; a renewal is over in well under a second.
@@ -98,7 +98,7 @@ def export_key(
         )
 
     def chain(*, dry_run: bool) -> bool:
-        return chain_dest is not None and key_file.ensure_public_file(
+        return chain_dest is not None and public_file.ensure_public_file(
             chain_dest, t.cast(bytes, pair.chain), dry_run=dry_run,
             is_former=lambda data: is_chain_of(data, pair.private.public.key_id),
         )

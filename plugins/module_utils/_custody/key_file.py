@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from .._errors import CustodyError, KeyFileError
 from .._keys import pem, private_key
 from .._keys.fingerprint import expect_key_id, require_key_id
-from .private_file import PUBLIC_MODE, Attributes, Found, PrivateFolder, mode_text, open_parent
+from .private_file import Attributes, Found, PrivateFolder, mode_text, open_parent
 
 if t.TYPE_CHECKING:
     from .._keys.algorithms import AnyPrivateKey
@@ -150,54 +150,6 @@ def ensure_absent(path: str, *, key_id: str | None, passphrase: bytes | None, dr
         if key_id is not None:
             private = private_key.read_private_key(found.data, passphrase=passphrase, where=path)
             expect_key_id(private.public.key_id, key_id, where=path)
-        if not dry_run:
-            folder.remove(name)
-        return True
-
-
-def ensure_public_file(
-    path: str, data: bytes, *, is_former: t.Callable[[bytes], bool], dry_run: bool
-) -> bool:
-    """Make a public file (a key or a chain) present with mode 0644; return whether that changes anything.
-
-    A file with other content is replaced only if C(is_former) recognises it as an older state of the same.
-    Raises CustodyError (destination_occupied and the rest).
-    """
-    attributes = Attributes(PUBLIC_MODE)
-    with open_parent(path, create=not dry_run) as (folder, name):
-        if folder is not None and not dry_run:
-            folder.sweep(name)
-        found = folder.inspect(name) if folder else None
-        if folder is None or found is None:
-            if folder is not None and not dry_run:
-                folder.create(name, data, attributes)
-            return True
-        if found.data == data:
-            return folder.converge(name, found, attributes, dry_run=dry_run)
-        if not is_former(found.data):
-            raise CustodyError(
-                code="destination_occupied", object=path, attempt="write the public file",
-                cause="the file there belongs to another key, or is something else",
-                advice="Nothing is overwritten: remove it, or choose another path.",
-            )
-        if not dry_run:
-            folder.replace(name, data, attributes)
-        return True
-
-
-def remove_public_file(path: str, *, is_ours: t.Callable[[bytes], bool], dry_run: bool) -> bool:
-    """Remove a public file if C(is_ours) recognises it; return whether there was one. Raises CustodyError."""
-    with open_parent(path, create=False) as (folder, name):
-        if folder is not None and not dry_run:
-            folder.sweep(name)
-        found = folder.inspect(name) if folder else None
-        if folder is None or found is None:
-            return False
-        if not is_ours(found.data):
-            raise CustodyError(
-                code="destination_occupied", object=path, attempt="remove the public file",
-                cause="the file there is something else", advice="Look at it, and name the right path.",
-            )
         if not dry_run:
             folder.remove(name)
         return True

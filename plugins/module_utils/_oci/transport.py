@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import os
 import random
-import ssl
 import threading
 import time
 import typing as t
@@ -31,7 +30,7 @@ with optional():
 
 if t.TYPE_CHECKING:
     # Loaded when a registry asks for a login: Ansible compiles what is imported for every task.
-    from . import authorization
+    from .login import Login
     from .proxy import Proxy
 
 _RETRIED_STATUS = (429, 500, 502, 503, 504)
@@ -150,9 +149,7 @@ class Transport:
         # Reads the files of this host's settings now, so that wrong ones fail at once.
         self._pool_for(f"{self._base}/")
         self._introduced = False
-        self._challenge: authorization.Challenge | None = None
-        self._tokens: dict[str, authorization.Token] = {}
-        self._scope_locks: dict[str, threading.Lock] = {}
+        self._login: Login | None = None
 
     def send(self, request: Request, *, until: float | None = None) -> Response:
         """Send C(request) and return an answer whose status is in C(request.accepted), before C(until) if given.
@@ -183,73 +180,40 @@ class Transport:
                     if response.status != 401 or not self._is_own(response):
                         return response
                     self._learn(response)
-        used = self._authorization(request, deadline)
+        used = self._login.authorization(request.scope, deadline) if self._login else None
         response = self._send_once(request, deadline, used)
         if response.status != 401 or not self._is_own(response):
             return response
         with self._lock:
-            former = self._challenge
-            self._learn(response)
-            # A token may have expired or been revoked, a second refusal is final; a password stays the same.
-            if used is not None and used.startswith("Basic ") and former == self._challenge:
-                return response
-            token = self._tokens.get(request.scope)
-            if token is not None and f"Bearer {token.value}" == used:
-                del self._tokens[request.scope]
+            login = self._learn(response, used=used, scope=request.scope)
+        if login is None:
+            return response
         if isinstance(request.body, Content):
             # What it yielded is gone; whoever sent it asks how much arrived and goes on.
             raise _Transient(self._unexpected(request, response))
-        return self._send_once(request, deadline, self._authorization(request, deadline))
+        return self._send_once(request, deadline, login.authorization(request.scope, deadline))
 
-    def _learn(self, response: Response) -> None:
-        from . import authorization
+    def _learn(self, response: Response, *, used: str | None = None, scope: str = "") -> Login | None:
+        """Take down what the registry asks for; return None if what it refused would only be sent again."""
+        if self._login is None:
+            from .login import Login
 
+            self._login = Login(self.host, self._base, self._credentials, self._ask_for_token)
         header = response.headers.get("www-authenticate", "")
-        self._challenge = authorization.read_challenge(header, base=self._base, where=self.host)
+        return self._login if self._login.learn(header, used=used, scope=scope) else None
 
     def _is_own(self, response: Response) -> bool:
         # Whoever a redirect points to may ask for a login, too; our credentials are not for them.
         return location.origin(response.url) == location.origin(self._base)
 
-    def _authorization(self, request: Request, deadline: float) -> str | None:
-        challenge = self._challenge
-        if challenge is None:
-            return None
-        if challenge.scheme == "basic":
-            if self._credentials is None or self._credentials.identity_token:
-                raise self._refused()
-            return self._credentials.basic()
-        with self._lock:
-            scope_lock = self._scope_locks.setdefault(request.scope, threading.Lock())
-        with scope_lock:
-            token = self._tokens.get(request.scope)
-            if token is None or not token.is_fresh:
-                token = self._fetch_token(challenge, request.scope, deadline)
-                self._tokens[request.scope] = token
-        return f"Bearer {token.value}"
-
-    def _fetch_token(self, challenge: authorization.Challenge, scope: str, deadline: float) -> authorization.Token:
-        from . import authorization
-
-        who = self._credentials
-        if who is not None and who.identity_token:
-            ask = Request(
-                "POST", challenge.realm, scope, "log in to the registry",
-                {"Content-Type": "application/x-www-form-urlencoded"},
-                challenge.refresh_form(scope, who.identity_token),
-            )
-        else:
-            headers = {"Authorization": who.basic()} if who else {}
-            ask = Request("GET", challenge.token_url(scope), scope, "log in to the registry", headers)
+    def _ask_for_token(self, ask: Request, deadline: float) -> Response:
         self._check_target(ask.location, ask)
         response = self._exchange(ask, ask.location, dict(ask.headers), deadline)
         if response.status in _RETRIED_STATUS:
             raise _Transient(self._unexpected(ask, response), self._wait_for(response))
-        if response.status in (400, 401, 403):
-            raise self._refused()
-        if response.status != 200:
+        if response.status not in ask.accepted:
             raise self._error(ask, f"its token service answered {response.status}")
-        return authorization.read_token(response.body, where=self.host)
+        return response
 
     def _send_once(self, request: Request, deadline: float, authorised: str | None = None) -> Response:
         url = self._resolve(f"{self._base}/", request.location, request)
@@ -367,12 +331,10 @@ class Transport:
 
         return failure.unexpected(self.host, request.attempt, response)
 
-    def _refused(self, request: Request | None = None) -> RegistryError:
+    def _refused(self, request: Request) -> RegistryError:
         from . import authorization
 
         refusal = authorization.no_credentials(self._credentials, where=self.host)
-        if request is None:
-            return refusal
         return RegistryError(
             code="unauthorized", object=self.host, attempt=request.attempt, cause=refusal.cause, advice=refusal.advice
         )
@@ -423,7 +385,15 @@ class Transport:
         return proxy.proxy_for(url)
 
     def _make_pool(self, is_own: bool, proxy: Proxy | None) -> urllib3.PoolManager:
-        options: dict[str, t.Any] = {"ssl_context": self._make_context(is_own)}
+        options: dict[str, t.Any] = {}
+        if not is_own or location.is_secure(self._base) or self._own.ca_path or self._own.client_cert:
+            # Not made for plain HTTP: reading all CAs of the system takes as long as verifying ten images.
+            from . import tls
+
+            options["ssl_context"] = tls.context(
+                self.host, ca_path=self._own.ca_path, validate_certs=self._own.validate_certs, is_own=is_own,
+                client_cert=self._own.client_cert, client_key=self._own.client_key,
+            )
         if not self._own.validate_certs:
             options.update({"cert_reqs": "CERT_NONE", "assert_hostname": False})
         if proxy is not None and proxy.login:
@@ -431,28 +401,6 @@ class Transport:
         return pool_manager(
             proxy.url if proxy else None, num_pools=8, maxsize=self._settings.workers, block=False, **options
         )
-
-    def _make_context(self, is_own: bool) -> ssl.SSLContext:
-        own = self._own
-        try:
-            context = ssl.create_default_context(cafile=own.ca_path if is_own else None)
-            if own.ca_path and not is_own:
-                context.load_verify_locations(own.ca_path)
-            if own.client_cert and is_own:
-                # Without a password OpenSSL would ask for one on the terminal.
-                context.load_cert_chain(own.client_cert, own.client_key, password=lambda: "")
-        except OSError as exc:
-            # ssl.SSLError is an OSError: a file that is not PEM, a key that belongs to another certificate.
-            files = ", ".join(name for name in (own.ca_path, own.client_cert, own.client_key) if name)
-            raise RegistryError(
-                code="malformed" if isinstance(exc, ssl.SSLError) else "not_found", object=files,
-                attempt=f"read the TLS files for {self.host}", cause=exc.strerror or type(exc).__name__,
-                advice="Give registries[].ca_path, client_cert and client_key as PEM files without passphrase.",
-            ) from exc
-        if not own.validate_certs:
-            context.check_hostname = False
-            context.verify_mode = ssl.CERT_NONE
-        return context
 
 
 _COUNT_LOCK = threading.Lock()

@@ -41,7 +41,7 @@ class Bundle:
 
 
 def encode(envelope: dsse.Envelope, *, key_id: str, material: t.Mapping[str, t.Any] | None = None) -> bytes:
-    """Return the JSON of a bundle; where C(material) has no certificate, the hint is the base64 of the key id's bytes."""
+    """Return the JSON of a bundle; without a certificate, the hint is the base64 of the key id's bytes."""
     extra = dict(material or {})
     hint = {} if "certificate" in extra else {"publicKey": {"hint": _base64.encode(bytes.fromhex(key_id))}}
     return _strict_json.dumps({

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 
 from .. import _base64, _strict_json
 from .._errors import FormatError, HallmarkError, RegistryError
+from .._oci.digest import digest_of
 from .._oci.manifest import Descriptor, Manifest
 from .._oci.reference import Image
 from . import payload
@@ -87,7 +88,7 @@ def _find_sig(store: Store[Image], image: Image, digest: str) -> t.Iterator[Foun
     manifest = store.find_manifest(image.tagged(signature_tag(digest)))
     for layer in within_budget(layers_of(manifest, image), image):
         try:
-            yield _read_layer(store, image, layer)
+            yield _read_layer(store, image, digest, layer)
         except HallmarkError as exc:
             exc.signature = layer.digest
             yield exc
@@ -123,14 +124,17 @@ def too_many_layers(image: Image, count: int) -> RegistryError:
     )
 
 
-def _read_layer(store: Store[Image], image: Image, layer: Descriptor) -> Candidate:
+def _read_layer(store: Store[Image], image: Image, digest: str, layer: Descriptor) -> Candidate:
     try:
         signature = _base64.decode(signature_text(layer))
     except ValueError as exc:
         raise _malformed(image, layer.digest, str(exc)) from exc
     if not signature:
         raise _malformed(image, layer.digest, "it holds no signature")
-    content = store.blob(image, layer, limit=payload.MAX_SIZE)
+    # Most payloads hold nothing that we do not know: what has the same digest need not be fetched.
+    content = payload.encode(payload.Payload(image.signed_name, digest, {}))
+    if digest_of(content) != layer.digest or len(content) != layer.size:
+        content = store.blob(image, layer, limit=payload.MAX_SIZE)
     hint = layer.annotations.get(KEY_ID_ANNOTATION)
     return Candidate(
         "sig", layer.digest, content, content, signature, hint, annotations=layer.annotations,

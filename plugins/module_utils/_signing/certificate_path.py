@@ -11,9 +11,9 @@ revocation lists nor OCSP are consulted, and certificate policies are not asked 
 - A leaf that is itself a root is refused: whoever trusts one key has a public key to name, not an issuer.
 - Roots must have the CA flag (Go excuses version 1), and no key may be weaker than RSA 2048 or on a curve that Go
   does not know.
-- Critical policy constraints and distribution points are refused, as nothing here heeds them.
-- Name constraints hold for every certificate below (Go looks at the leaf and the constrained one alone), and those on
-  directory names are evaluated, not refused.
+- Policy constraints and critical distribution points are refused, as nothing here heeds them.
+- Names that hold control characters are refused. Name constraints are those of RFC 5280 where Go permits more, and
+  Go's where it excludes more; those on directory names are evaluated, not refused.
 """
 
 from __future__ import annotations
@@ -43,6 +43,8 @@ _MAX_CHECKS = 100
 _MAX_COMPARISONS = 50_000
 _HASHES = ("sha256", "sha384", "sha512")
 _CURVES = ("secp256r1", "secp384r1", "secp521r1")
+# Limits what policies are good for, and must be critical: it is never passed over.
+_POLICY_CONSTRAINTS = "2.5.29.36"
 _ANY_USAGE = "2.5.29.37.0"
 # Extensions that are looked at here. Policies are among them because any policy will do.
 _KNOWN = ("2.5.29.15", "2.5.29.17", "2.5.29.19", "2.5.29.30", "2.5.29.32", "2.5.29.37")
@@ -130,7 +132,8 @@ def find_path(
         else:
             return path
     failures = failures or [_refused(
-        "certificate_untrusted", where, f"none of the trusted roots issued {_name(leaf)}, directly or through others",
+        "certificate_untrusted", where,
+        f"none of the trusted roots issued {_name(leaf)}, directly or through at most {_MAX_DEPTH - 2} others",
         "Give the root of its authority, and the intermediates between them.",
     )]
     raise max(failures, key=lambda failure: _ORDER.index(failure.code))
@@ -206,12 +209,13 @@ def _require_sound(certificate: x509.Certificate, where: str, *, is_root: bool) 
     """
     fault = _fault_of_key(certificate) or ("" if is_root else _fault_of_signature(certificate))
     for extension in certificate.extensions:
-        if extension.critical and extension.oid.dotted_string not in _KNOWN:
-            fault = f"the critical extension {extension.oid.dotted_string} is not known"
+        oid = extension.oid.dotted_string
+        if oid == _POLICY_CONSTRAINTS or (extension.critical and oid not in _KNOWN):
+            fault = f"the extension {oid}, which must be heeded, is not known"
     if not all(str(name.value).isprintable() for name in _alternative_names(certificate)):
         fault = "a name has control characters"
     if fault:
-        raise _refused("certificate_untrusted", where, f"of {_name(certificate)}, {fault}")
+        raise _refused("certificate_untrusted", where, f"{_name(certificate)}: {fault}")
 
 
 def _fault_of_key(certificate: x509.Certificate) -> str:

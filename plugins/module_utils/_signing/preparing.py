@@ -14,7 +14,7 @@ from .._errors import HallmarkError, Reason
 from .._oci import reference as references
 from .._oci.content import descendants
 from .._oci.reference import Image
-from . import sign
+from . import messages
 from .signature import FORMATS, Format
 
 if t.TYPE_CHECKING:
@@ -23,7 +23,7 @@ if t.TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Payload:
-    """What is to be signed for one digest in one format: a SimpleSigning payload, or a DSSE pre-authentication encoding."""
+    """What is to be signed for one digest in one format; see C(messages)."""
 
     image: str
     digest: str
@@ -57,7 +57,7 @@ def prepare(
     store: Store[Image], image: str, *, formats: t.Sequence[Format] = FORMATS, annotations: t.Mapping[str, str],
     recursive: bool, docker_reference: str | None,
 ) -> Prepared:
-    """Return what C(sign.sign_image()) would have signed with the same options. Never raises for an image that fails."""
+    """Return what C(sign.sign_image()) signs with the same options. Never raises for an image that fails."""
     try:
         asked = references.parse_image(image)
         manifest = store.manifest(asked)
@@ -66,7 +66,7 @@ def prepare(
         return Prepared(image, tuple(
             Payload(image, digest, format, content)
             for digest in dict.fromkeys([manifest.digest, *(child.digest for child in below)])
-            for format, content in sign.messages(
+            for format, content in messages.of(
                 resolved, digest, formats=formats, annotations=annotations, docker_reference=docker_reference
             ).items()
         ))

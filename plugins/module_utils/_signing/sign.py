@@ -20,7 +20,7 @@ from .._oci.content import descendants
 from .._oci.manifest import Descriptor
 from .._oci.reference import Image
 from .._oci.shared_tag import Written
-from . import attachment, bundle, dsse, payload, referring, statement
+from . import attachment, bundle, dsse, messages, payload, referring, statement
 from . import candidate as candidates
 from .candidate import Candidate
 from .signature import FORMATS, Format, Signature
@@ -76,7 +76,7 @@ class Wish:
 
     def messages(self, image: Image, digest: str) -> dict[Format, bytes]:
         """Return the exact bytes that are signed for one digest, by format."""
-        return messages(
+        return messages.of(
             image, digest, formats=self.formats, annotations=self.annotations, docker_reference=self.docker_reference
         )
 
@@ -218,18 +218,6 @@ def settle(store: Store[Image], outcome: Outcome) -> Outcome:
     except HallmarkError as exc:
         return replace(outcome, reasons=(*outcome.reasons, exc.as_reason()))
     return outcome
-
-
-def messages(
-    image: Image, digest: str, *, formats: t.Sequence[Format], annotations: t.Mapping[str, str],
-    docker_reference: str | None,
-) -> dict[Format, bytes]:
-    """Return the exact bytes that are signed for one digest, by format."""
-    claim = payload.Payload(docker_reference or image.signed_name, digest, annotations)
-    found: dict[Format, bytes] = {
-        "sig": payload.encode(claim), "bundle": dsse.pae(statement.encode(digest, annotations)),
-    }
-    return {format: found[format] for format in formats}
 
 
 def _sign_sig(

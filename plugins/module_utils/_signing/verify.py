@@ -127,7 +127,7 @@ def _verify_digest(store: Store[Image], image: Image, digest: str, demand: Deman
                     continue
                 try:
                     accepted.append(_judge(found, image=image, digest=digest, demand=demand, warnings=warnings))
-                    named = _name(accepted)
+                    named = _name(accepted, demand)
                 except HallmarkError as exc:
                     reasons.append(replace(exc.as_reason(), signature=found.digest))
                 if len(named) >= enough:
@@ -149,31 +149,17 @@ def _verify_digest(store: Store[Image], image: Image, digest: str, demand: Deman
     )
 
 
-def _name(accepted: t.Sequence[Accepted]) -> dict[str, Signature]:
-    """Give each authority a signature by a key of its own, to as many authorities as possible.
+def _name(accepted: t.Sequence[Accepted], demand: Demand) -> dict[str, Signature]:
+    """Give authorities the signatures that are good for them, first come first served."""
+    if any(authority.issuer for authority in demand.authorities):
+        # A certificate may be good for several authorities, and a key be trusted both as such and by its certificate.
+        from .matching import match
 
-    One key counts once, whatever authorities it is good for; augmenting paths (Kuhn) find the best distribution.
-    """
-    by_key: dict[str, Accepted] = {}
+        return match([(one.authorities, one.signature) for one in accepted])
+    named: dict[str, Signature] = {}
     for one in accepted:
-        former = by_key.get(one.signature.key_id, one)
-        by_key[one.signature.key_id] = replace(
-            former, authorities=tuple(dict.fromkeys((*former.authorities, *one.authorities)))
-        )
-    named: dict[str, Accepted] = {}
-
-    def place(one: Accepted, seen: set[str]) -> bool:
-        for name in one.authorities:
-            if name not in seen:
-                seen.add(name)
-                if name not in named or place(named[name], seen):
-                    named[name] = one
-                    return True
-        return False
-
-    for one in by_key.values():
-        place(one, set())
-    return {name: replace(one.signature, authority=name) for name, one in named.items()}
+        named.setdefault(one.authorities[0], replace(one.signature, authority=one.authorities[0]))
+    return named
 
 
 def _judge(

@@ -14,7 +14,7 @@ import typing as t
 from dataclasses import replace
 
 from .. import _base64, _strict_json
-from .._errors import FormatError, RegistryError
+from .._errors import FormatError, ReasonCode, RegistryError
 from .._oci.credentials import AuthFile
 from .._oci.transport import HostSettings, RegistrySettings, Request, Transport
 from . import entry as entries
@@ -75,9 +75,10 @@ class Log:
         return self._only(self._send("GET", f"{_ENTRIES}?logIndex={index}", "read an entry").body)
 
     def search(self, query: t.Mapping[str, t.Any]) -> tuple[str, ...]:
-        """Return the UUIDs that the log's index has for a hash, an e-mail address or a key; nothing vouches for them."""
+        """Return the UUIDs that the log's index has for a query; nothing vouches for them."""
         response = self._send(
-            "POST", "/api/v1/index/retrieve", "search its index", body=_strict_json.dumps(dict(query), escape_html=False)
+            "POST", "/api/v1/index/retrieve", "search its index",
+            body=_strict_json.dumps(dict(query), escape_html=False),
         )
         found = _strict_json.loads(b'{"uuids":' + response.body + b"}", what="answer", where=self.host).members["uuids"]
         if not isinstance(found, list) or not all(isinstance(one, str) and _UUID.fullmatch(one) for one in found):
@@ -103,9 +104,7 @@ class Log:
         except RegistryError as exc:
             raise unavailable(exc) from exc
 
-    def _failed(
-        self, attempt: str, cause: str, *, code: t.Literal["service_unavailable", "limit_exceeded"] = "service_unavailable"
-    ) -> RegistryError:
+    def _failed(self, attempt: str, cause: str, *, code: ReasonCode = "service_unavailable") -> RegistryError:
         return RegistryError(
             code=code, object=self.host, attempt=attempt, cause=cause, advice="Ask whoever runs the log."
         )

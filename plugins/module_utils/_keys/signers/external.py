@@ -15,11 +15,11 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 from ... import _base64
-from ..._errors import KeyFileError
+from ..._errors import KeyFileError, ReasonCode
 from ..._libraries import optional
 from .. import algorithms, pem
-from ..fingerprint import expect_key_id
 from ..files import read_key_file
+from ..fingerprint import expect_key_id
 
 with optional():
     from cryptography import x509
@@ -51,7 +51,7 @@ class ExternalSigner:
             raise KeyFileError(
                 code="not_found", object="external", attempt="sign with what was signed elsewhere",
                 cause=f"no payload_path holds the {len(missing)} payloads with SHA-256 {', '.join(missing[:5])}",
-                advice="Write them with image_payload and the same options, have all of them signed, and name all of them.",
+                advice="Write them with image_payload and the same options, have them signed, and name all of them.",
             )
 
     def sign(self, message: bytes, *, scheme: str | None = None) -> bytes:
@@ -127,7 +127,5 @@ def _spellings(data: bytes, public: pem.PublicKey) -> t.Iterator[bytes]:
             yield encode_dss_signature(int.from_bytes(signature[:half], "big"), int.from_bytes(signature[half:], "big"))
 
 
-def _refused(
-    code: t.Literal["input_invalid", "key_mismatch", "malformed", "signature_invalid"], where: str, cause: str, advice: str
-) -> KeyFileError:
+def _refused(code: ReasonCode, where: str, cause: str, advice: str) -> KeyFileError:
     return KeyFileError(code=code, object=where, attempt="take over the signature", cause=cause, advice=advice)

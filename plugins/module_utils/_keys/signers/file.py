@@ -10,8 +10,8 @@ import typing as t
 from dataclasses import dataclass, field
 
 from .. import algorithms, pem, private_key
-from ..fingerprint import expect_key_id
 from ..files import read_key_file
+from ..fingerprint import expect_key_id
 
 
 @dataclass(frozen=True)

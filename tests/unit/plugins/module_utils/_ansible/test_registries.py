@@ -29,7 +29,7 @@ def validate(spec: registries.Spec, **params: t.Any) -> dict[str, t.Any]:
 
 
 def settings_of(params: dict[str, t.Any], **options: t.Any) -> RegistrySettings:
-    return registries.images(params, **options).registries.settings
+    return registries.settings(params, **options)
 
 
 def errors(spec: registries.Spec, **params: t.Any) -> str:
@@ -96,7 +96,7 @@ def test_credentials_come_from_the_file_that_is_named(tmp_path: pathlib.Path) ->
 
 def test_missing_file_of_credentials_is_an_error(tmp_path: pathlib.Path) -> None:
     with pytest.raises(RegistryError) as caught:
-        registries.images(validate(registries.registry_spec(), registry_auth_file=str(tmp_path / "missing")))
+        registries.settings(validate(registries.registry_spec(), registry_auth_file=str(tmp_path / "missing")))
     assert caught.value.code == "not_found"
 
 
@@ -244,4 +244,4 @@ def test_mirrors_and_settling_become_settings() -> None:
 def test_a_mirror_that_is_no_host_is_refused(mirror: str) -> None:
     entry = {"host": "r.test", "mirrors": [mirror]}
     with pytest.raises(FormatError):
-        registries.images({"registries": [entry], "registry_auth_file": None, "timeout": 1, "workers": 1})
+        registries.settings({"registries": [entry], "registry_auth_file": None, "timeout": 1, "workers": 1})

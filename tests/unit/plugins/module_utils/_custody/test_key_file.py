@@ -14,7 +14,7 @@ import time
 import typing as t
 
 import pytest
-from ansible_collections.hallmark.signing.plugins.module_utils._custody import key_file
+from ansible_collections.hallmark.signing.plugins.module_utils._custody import key_file, public_file
 from ansible_collections.hallmark.signing.plugins.module_utils._custody.key_file import KeyFile, Wanted
 from ansible_collections.hallmark.signing.plugins.module_utils._custody.private_file import Attributes, PrivateFolder
 from ansible_collections.hallmark.signing.plugins.module_utils._errors import CustodyError, HallmarkError, KeyFileError
@@ -398,7 +398,7 @@ def test_public_file_is_removed_after_a_kill(kind: str, home: pathlib.Path) -> N
         os.link(home / "pub", home / ".pub.hallmark-new")
     else:
         (home / ".pub.hallmark-new").write_bytes(b"ou")
-    assert key_file.remove_public_file(str(home / "pub"), is_ours=lambda data: data == b"ours", dry_run=False)
+    assert public_file.remove_public_file(str(home / "pub"), is_ours=lambda data: data == b"ours", dry_run=False)
     assert os.listdir(home) == []
 
 
@@ -558,7 +558,7 @@ def public(
     path: pathlib.Path, data: bytes, *, former: t.Callable[[bytes], bool] = lambda data: data == b"old",
     dry_run: bool = False,
 ) -> bool:
-    return key_file.ensure_public_file(str(path), data, is_former=former, dry_run=dry_run)
+    return public_file.ensure_public_file(str(path), data, is_former=former, dry_run=dry_run)
 
 
 @pytest.mark.parametrize("folder", ["", "new/deeper"])
@@ -616,7 +616,7 @@ def test_leftover_of_a_public_file_is_removed(home: pathlib.Path) -> None:
 @pytest.mark.parametrize("dry_run", [False, True])
 def test_public_file_is_removed_if_it_is_ours(dry_run: bool, home: pathlib.Path) -> None:
     def remove(path: pathlib.Path) -> bool:
-        return key_file.remove_public_file(str(path), is_ours=lambda data: data == b"ours", dry_run=dry_run)
+        return public_file.remove_public_file(str(path), is_ours=lambda data: data == b"ours", dry_run=dry_run)
 
     assert not remove(home / "pub")
     assert not remove(home / "no" / "such" / "pub")
@@ -640,7 +640,7 @@ def test_relative_path_starts_at_the_working_folder(
     if work == "absent":
         assert _remove(path, p256)
     if work == "not public":
-        assert key_file.remove_public_file("name", is_ours=lambda _data: True, dry_run=False)
+        assert public_file.remove_public_file("name", is_ours=lambda _data: True, dry_run=False)
     assert (home / "name").exists() is (work in ("present", "public"))
 
 

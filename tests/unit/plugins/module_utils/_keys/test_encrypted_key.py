@@ -184,9 +184,9 @@ def test_altered_ciphertext_is_refused(change: str, document: t.Any) -> None:
     assert caught.value.code == "passphrase_invalid"
 
 
-@pytest.mark.parametrize("found", [None, types.ModuleType("nacl")])
+@pytest.mark.parametrize("found", [None, types.SimpleNamespace(__version__="1.4.0")])
 def test_library_is_required_both_ways(found: t.Any, document: t.Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    # None is how Python marks a module that cannot be imported; the other one says no version.
+    # None is how Python marks a module that cannot be imported; the other one is too old.
     monkeypatch.setitem(sys.modules, "nacl", found)
     with pytest.raises(LibraryError, match="Install PyNaCl"):
         _decrypt(document)

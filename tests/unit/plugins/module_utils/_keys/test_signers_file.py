@@ -15,6 +15,7 @@ import pytest
 from ansible_collections.hallmark.signing.plugins.module_utils._errors import KeyFileError
 from ansible_collections.hallmark.signing.plugins.module_utils._keys import algorithms, files
 from ansible_collections.hallmark.signing.plugins.module_utils._keys.signers import file, protocol
+from cryptography.hazmat.primitives.asymmetric import ec
 
 PASSPHRASE = b"correct horse"
 OTHER_ID = "0" * 64
@@ -34,7 +35,7 @@ def _refused(path: str, passphrase: bytes | None = None, key_id: str | None = No
     return caught.value
 
 
-@pytest.mark.parametrize("fixture", ["p256", "rsa2048"])
+@pytest.mark.parametrize("fixture", ["p256", "p384", "p521", "rsa2048", "ed25519_key"])
 def test_signer_signs_with_the_key_of_the_file(
     fixture: str, request: pytest.FixtureRequest, tmp_path: pathlib.Path, private_pem: Write, public_pem: Write
 ) -> None:
@@ -61,12 +62,30 @@ def test_expected_key_is_taken_and_another_refused(key_file: str) -> None:
     assert error.cause == f"its key id is {found}, expected {OTHER_ID}"
 
 
-@pytest.mark.parametrize("fixture", ["p384", "ed25519_key"])
-def test_key_that_does_not_sign_images_is_refused(
-    fixture: str, request: pytest.FixtureRequest, tmp_path: pathlib.Path, private_pem: Write
+def test_signer_signs_in_the_scheme_it_is_asked_for(
+    tmp_path: pathlib.Path, p384: t.Any, private_pem: Write
 ) -> None:
     path = tmp_path / "key.pem"
-    path.write_bytes(private_pem(request.getfixturevalue(fixture)))
+    path.write_bytes(private_pem(p384))
+    signer = file.load(str(path), passphrase=None, key_id=None)
+    assert signer.chooses_scheme
+    for scheme in ("ecdsa-sha256", "ecdsa-sha384", "ecdsa-sha512"):
+        signature = signer.sign(b"message", scheme=scheme)
+        assert algorithms.scheme_of(p384.public_key(), signature, b"message") == scheme
+    with pytest.raises(KeyFileError) as caught:
+        signer.sign(b"message", scheme="ed25519")
+    assert caught.value.code == "unsupported_algorithm"
+
+
+def test_signer_needs_no_preparation(key_file: str) -> None:
+    signer = file.load(key_file, passphrase=None, key_id=None)
+    signer.prepare([b"one", b"two"])
+    assert signer.sign(b"three")
+
+
+def test_key_of_another_kind_is_refused(tmp_path: pathlib.Path, private_pem: Write) -> None:
+    path = tmp_path / "key.pem"
+    path.write_bytes(private_pem(ec.generate_private_key(ec.SECP256K1())))
     error = _refused(str(path))
     assert (error.code, error.object) == ("unsupported_algorithm", str(path))
 

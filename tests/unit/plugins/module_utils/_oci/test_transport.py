@@ -810,8 +810,8 @@ def test_a_token_that_expired_by_our_clock_is_not_sent(registry: Start, sleeps: 
     fake.put_image("app", "1")
     client = to(fake, **LOGIN)
     client.send(get())
-    token = client._tokens["repository:app:pull"]
-    client._tokens["repository:app:pull"] = Token(token.value, time.monotonic() - 1)
+    token = client._login.tokens["repository:app:pull"]
+    client._login.tokens["repository:app:pull"] = Token(token.value, time.monotonic() - 1)
     client.send(get())
     assert [seen.authorization for seen in fake.log] == ["", "basic", "bearer", "basic", "bearer"]
 
@@ -1043,11 +1043,11 @@ def test_the_challenge_of_a_redirects_target_is_never_learnt(
     client = to(fake, **LOGIN)
     if not first:
         client.send(get())
-    learnt = client._challenge
+    learnt = client._login and client._login.challenge
     fake.fail(Fault.redirect(f"{evil.url}/blob"), path="/manifests/moved")
     for _turn in range(2):
         failure(client, get("/v2/app/manifests/moved"), "unauthorized")
-    assert client._challenge == learnt
+    assert (client._login and client._login.challenge) == learnt
     assert [seen.path for seen in evil.log] == ["/blob", "/blob"]
     assert [seen for seen in evil.log if seen.authorized] == []
     assert len(fake.requests(path="/token")) == (1 if auth == "bearer" and not first else 0)

@@ -127,6 +127,11 @@ def issue(
         .public_key(subject.key.public_key()).serial_number(x509.random_serial_number())
         .not_valid_before(start).not_valid_after(end)
     )
+    # Without these, openssl takes a certificate for self-signed that merely has two equal names.
+    by_id = x509.SubjectKeyIdentifier.from_public_key(by.key.public_key())
+    builder = builder.add_extension(
+        x509.SubjectKeyIdentifier.from_public_key(subject.key.public_key()), critical=False
+    ).add_extension(x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(by_id), critical=False)
     if ca is not None:
         builder = builder.add_extension(x509.BasicConstraints(ca, below), critical=True)
     if cert_sign is not None:
@@ -150,7 +155,7 @@ def issue(
 
 def authority(subject: str | Subject, by: str | Subject | None = None, **options: t.Any) -> Cert:
     """Issue for an authority; by itself unless told otherwise."""
-    return issue(subject, by or subject, **{"ca": True, "cert_sign": True, **options})
+    return issue(subject, by or subject, **{"ca": True, "cert_sign": True, "start": NOW - 10 * DAY, **options})
 
 
 def leaf(by: str | Subject = "sub", subject: str | Subject = "leaf", **options: t.Any) -> Cert:
@@ -170,8 +175,8 @@ def der(tag: int, *parts: bytes) -> bytes:
     content = b"".join(parts)
     if len(content) < 0x80:
         return bytes([tag, len(content)]) + content
-    length = len(content).to_bytes(2, "big")
-    return bytes([tag, 0x82]) + length + content
+    length = len(content).to_bytes(1 if len(content) < 0x100 else 2, "big")
+    return bytes([tag, 0x80 + len(length)]) + length + content
 
 
 def elements(content: bytes) -> list[bytes]:
@@ -308,8 +313,10 @@ def constrained(
     subject: str | Subject = "leaf", **options: t.Any,
 ) -> Case:
     """One leaf with names below an issuer with name constraints."""
+    # cosign 3 refuses certificates with neither a URI nor an address of mail.
+    named = any(isinstance(one, (x509.UniformResourceIdentifier, x509.RFC822Name)) for one in sans)
     return chain(
-        f"names-{id}", code, leaf=leaf(subject=subject, sans=[*sans]),
+        f"names-{id}", code, leaf=leaf(subject=subject, sans=[*sans, *([] if named else [JOB])]),
         sub=authority("sub", "root", permitted=permitted, excluded=excluded), **options,
     )
 
@@ -389,7 +396,8 @@ def _no_authority() -> t.Iterator[Case]:
     yield chain("leaf-used-as-authority", UNTRUSTED, sub=leaf("root", subject="sub", ca=False))
     yield chain("intermediate-without-constraints", UNTRUSTED, sub=authority("sub", "root", ca=None))
     yield chain("root-that-is-none", UNTRUSTED, root=authority("root", ca=False))
-    yield chain("root-without-constraints", UNTRUSTED, root=authority("root", ca=None))
+    yield chain("root-without-constraints", UNTRUSTED, root=authority("root", ca=None),
+                openssl="openssl takes keyCertSign of a root for the flag")
     yield chain("root-of-version-1", UNTRUSTED, root=first_version(authority("root"), "root"),
                 cosign="Go takes roots of X.509 version 1", openssl="openssl takes self-signed version 1 certificates")
     yield chain("length-of-the-root-exceeded", UNTRUSTED, root=authority("root", below=0))
@@ -411,11 +419,12 @@ FUTURE: dict[str, t.Any] = {"start": NOW + DAY, "end": NOW + 3 * DAY}
 def _times() -> t.Iterator[Case]:
     for when, span in (("expired", PAST), ("not-yet-valid", FUTURE)):
         yield chain(f"leaf-{when}", EXPIRED, leaf=leaf(**span))
-        lenient = "cosign 2 looks at the chain at the time when the leaf began"
-        yield chain(f"intermediate-{when}", EXPIRED, sub=authority("sub", "root", **span),
-                    leaf=leaf(start=span["start"]), legacy_cosign=lenient)
-        yield chain(f"root-{when}", EXPIRED, root=authority("root", **span),
-                    leaf=leaf(start=span["start"]), legacy_cosign=lenient)
+        # cosign 2 looks at the chain at the time when the leaf began, and at the leaf itself now.
+        past: dict[str, t.Any] = {}
+        if when == "expired":
+            past = {"leaf": leaf(start=span["start"]), "legacy_cosign": "the leaf began when all were valid"}
+        yield chain(f"intermediate-{when}", EXPIRED, sub=authority("sub", "root", **span), **past)
+        yield chain(f"root-{when}", EXPIRED, root=authority("root", **span), **past)
 
 
 def _usages() -> t.Iterator[Case]:
@@ -436,8 +445,7 @@ def _usages() -> t.Iterator[Case]:
         yield chain(f"{who_}-other-usage-of-an-intermediate", USAGE, leaf=leaf(eku=[ours]),
                     sub=authority("sub", "root", eku=[other]), **of, **blind)
         yield chain(f"{who_}-other-usage-of-the-root", USAGE, leaf=leaf(eku=[ours]),
-                    root=authority("root", eku=[other]), **of,
-                    openssl=blind.get("openssl", "openssl does not look at the usages of a root"))
+                    root=authority("root", eku=[other]), **of, **blind)
     yield chain("usage-of-web-servers", USAGE, leaf=leaf(eku=["serverAuth", "clientAuth"]), openssl=NO_PURPOSE)
     yield chain("usage-given-as-oid", leaf=leaf(eku=["1.2.3.4"]), eku="1.2.3.4")
     yield chain("usage-does-not-matter", leaf=leaf(eku=["serverAuth"]), eku="anyExtendedKeyUsage")
@@ -454,10 +462,16 @@ def _demands() -> t.Iterator[Case]:
     yield chain("critical-extension-of-the-root", UNTRUSTED, root=authority("root", extensions=[unknown]))
     yield chain("poisoned", UNTRUSTED, leaf=leaf(extensions=[poison]))
     # At least one explicit policy, zero certificates further down.
+    heedless = "openssl heeds policies only if told to"
     constraints = ("2.5.29.36", bytes.fromhex("3003800100"), True)
     yield chain("critical-policy-constraints", UNTRUSTED, sub=authority("sub", "root", extensions=[constraints]),
-                openssl="openssl knows them, and heeds them only if told to",
-                cosign="Go knows them, and heeds them only if told to")
+                openssl=heedless)
+    yield chain("policy-constraints", UNTRUSTED, openssl=heedless,
+                sub=authority("sub", "root", extensions=[(*constraints[:2], False)]))
+    # Zero mappings of policies further down.
+    mapping = ("2.5.29.36", bytes.fromhex("3003810100"), True)
+    yield chain("policy-constraints-on-mapping", UNTRUSTED, sub=authority("sub", "root", extensions=[mapping]),
+                openssl=heedless, cosign="Go holds paths to all of RFC 5280's rules on policies")
     points = ("2.5.29.31", bytes.fromhex("30133011a00fa00d860b687474703a2f2f632e6578"), True)
     yield chain("critical-distribution-points", UNTRUSTED, leaf=leaf(extensions=[points]),
                 openssl="openssl knows them, and fetches no list unless told to",
@@ -465,10 +479,10 @@ def _demands() -> t.Iterator[Case]:
     fulcio = other_name("1.3.6.1.4.1.57264.1.7", utf8("user!example.com"))
     yield chain("critical-other-name", leaf=leaf(sans=[fulcio], critical_sans=True))
     for what, text in (("nul", "ci.example.com\0.example.org"), ("new-line", "ci.example.com\n")):
-        yield chain(f"{what}-in-a-name", UNTRUSTED, leaf=leaf(sans=[JOB, dns(text)]),
-                    openssl="openssl does not look at names nobody asks for")
+        why: dict[str, t.Any] = {name: f"{name} does not look at names nobody asks for" for name in ("openssl", "cosign")}
+        yield chain(f"{what}-in-a-name", UNTRUSTED, leaf=leaf(sans=[JOB, dns(text)]), **why)
         yield chain(f"{what}-in-a-name-of-an-intermediate", UNTRUSTED, sub=authority("sub", "root", sans=[dns(text)]),
-                    openssl="openssl does not look at names nobody asks for")
+                    **why)
 
 
 def _weak() -> t.Iterator[Case]:
@@ -488,7 +502,7 @@ def _weak() -> t.Iterator[Case]:
         bits = {} if kind in ("rsa1024",) else {"openssl": "it has 112 bits or more"}
         signer = Subject("leaf", kind)
         both: dict[str, t.Any] = {**bits, "cosign": why}
-        yield chain(f"leaf-with-{kind}", UNTRUSTED, leaf=leaf(subject=signer), signer=signer, **bits)
+        yield chain(f"leaf-with-{kind}", UNTRUSTED, leaf=leaf(subject=signer), signer=signer, legacy_cosign=why, **bits)
         weak = Subject("sub", kind)
         yield chain(f"intermediate-with-{kind}", UNTRUSTED, leaf=leaf(weak), sub=authority(weak, "root"), **both)
         weak = Subject("root", kind)
@@ -499,8 +513,9 @@ def _weak() -> t.Iterator[Case]:
 
 def _cross_signed() -> t.Iterator[Case]:
     old, new = Subject("old"), Subject("new")
+    ahead = "openssl takes the first untrusted issuer of the name and key, and does not go back to another"
     yield chain("new-root-cross-signed-by-the-trusted-one", leaf=leaf("sub"), root=authority(old),
-                intermediates=(authority("sub", new), authority(new), authority(new, old)))
+                intermediates=(authority("sub", new), authority(new), authority(new, old)), openssl=ahead)
     yield chain("two-of-one-name-and-key-one-expired", intermediates=(
         authority("sub", "root", **PAST), authority("sub", "root"),
     ))
@@ -513,12 +528,12 @@ def _cross_signed() -> t.Iterator[Case]:
     ))
     yield chain("cross-signed-in-a-circle", intermediates=(
         authority("sub", "two"), authority("two", "sub"), authority("two", "root"),
-    ))
+    ), openssl=ahead)
     # Of several failures, the one of the path that got furthest is told.
     yield chain("expired-rather-than-untrusted", EXPIRED, intermediates=(
         authority("sub", "root", ca=False), authority("sub", "root", **PAST),
-    ), leaf=leaf(start=PAST["start"]), legacy_cosign="cosign 2 looks at the chain at the time when the leaf began")
-    yield chain("usage-rather-than-expired", USAGE, openssl=NO_PURPOSE, intermediates=(
+    ), leaf=leaf(start=PAST["start"]), legacy_cosign="the leaf began when all were valid")
+    yield chain("usage-rather-than-expired", USAGE, openssl=NO_PURPOSE, leaf=leaf(start=NOW - DAY / 2), intermediates=(
         authority("sub", "root", **PAST), authority("sub", "root", eku=["serverAuth"]),
     ))
 
@@ -598,7 +613,8 @@ def _forbidden_names() -> t.Iterator[Case]:
         yield constrained(f"{id}-excluded", [name_], excluded=[base], code=UNTRUSTED)
     narrow = "openssl holds to RFC 5280: without a leading point, this host alone"
     yield constrained("dns-wildcard-excluded", [dns("*.example.com")], excluded=[dns("ci.example.com")],
-                      code=UNTRUSTED, openssl="to openssl a wildcard is a name like others")
+                      code=UNTRUSTED, openssl="to openssl a wildcard is a name like others",
+                      legacy_cosign="to Go 1.24 a wildcard is a name like others")
     yield constrained("email-below-excluded", [email("dev@mail.example.com")], excluded=[email("example.com")],
                       code=UNTRUSTED, openssl=narrow)
     yield constrained("uri-below-excluded", [uri("https://a.ci.example.com/")], excluded=[JOB_HOST], code=UNTRUSTED,
@@ -614,23 +630,26 @@ def _forbidden_names() -> t.Iterator[Case]:
     yield chain("names-of-the-root-not-held-to", UNTRUSTED, root=authority("root", excluded=[JOB_HOST]))
     yield chain("names-of-an-intermediate-not-held-to", UNTRUSTED, intermediates=(
         authority("sub", "two", sans=[dns("sub.example.org")]), authority("two", "root", permitted=[dns("example.com")]),
-    ), cosign="Go holds the leaf and the constrained issuer to constraints, and none between them")
+    ))
 
 
 def _odd_constraints() -> t.Iterator[Case]:
-    for id, name_, base in (
-        ("email-quoted", email('"dev"@example.com'), email("dev@example.org")),
-        ("uri-without-host", uri("urn:example:job"), JOB_HOST),
-        ("uri-with-address", uri("https://192.0.2.7/job"), JOB_HOST),
-        ("uri-with-user", uri("https://ci.example.com@example.org/"), JOB_HOST),
-        ("dns-with-empty-label", dns("ci..example.com"), dns("example.org")),
-        ("dns-with-a-point-behind", dns("ci.example.com."), dns("example.org")),
+    text = "it compares the text, whatever it means"
+    for id, name_, base, openssl, cosign in (
+        ("email-quoted", email('"dev"@example.com'), email("dev@example.org"), text, "Go unquotes"),
+        ("uri-without-host", uri("urn:example:job"), JOB_HOST, "", ""),
+        ("uri-with-address", uri("https://192.0.2.7/job"), JOB_HOST, text, ""),
+        ("uri-with-user", uri("https://ci.example.com@example.org/"), JOB_HOST, "it finds the host", "it finds the host"),
+        ("dns-with-empty-label", dns("ci..example.com"), dns("example.org"), text, ""),
+        ("dns-with-a-point-behind", dns("ci.example.com."), dns("example.org"), text, ""),
     ):
-        yield constrained(f"{id}-under-an-exclusion", [name_], excluded=[base], code=UNTRUSTED)
-    yield constrained("wildcard-excluded-in-words", [dns("ci.example.com")], excluded=[dns("*.example.com")],
-                      code=UNTRUSTED)
+        yield constrained(f"{id}-under-an-exclusion", [name_], excluded=[base], code=UNTRUSTED, openssl=openssl,
+                          cosign=cosign)
+    yield constrained("wildcard-in-a-constraint", [JOB], excluded=[uri("*.example.com")], code=UNTRUSTED,
+                      openssl=text, cosign=text)
     number = x509.RegisteredID(ObjectIdentifier("1.2.3"))
-    yield constrained("of-another-type-that-nobody-has", [JOB], [number])
+    yield constrained("of-another-type-that-nobody-has", [JOB], [number],
+                      cosign="Go does not know such constraints, and they are critical")
     yield constrained("of-an-unknown-type", [JOB, number], [number], code=UNTRUSTED)
     fulcio = other_name("1.3.6.1.4.1.57264.1.7", utf8("user!example.com"))
     yield constrained("of-other-names", [fulcio], [fulcio], code=UNTRUSTED)
@@ -638,7 +657,8 @@ def _odd_constraints() -> t.Iterator[Case]:
     base = der(0x82, b"example.com")
     bounded = der(0x30, der(0xA0, der(0x30, base, b"\x80\1\1")))
     yield chain("names-with-a-minimum", UNTRUSTED, leaf=leaf(sans=[dns("ci.example.com")]),
-                sub=authority("sub", "root", extensions=[(ExtensionOID.NAME_CONSTRAINTS.dotted_string, bounded, True)]))
+                sub=authority("sub", "root", extensions=[(ExtensionOID.NAME_CONSTRAINTS.dotted_string, bounded, True)]),
+                legacy_cosign="Go 1.24 does not look at it")
     yield constrained("too-many", [dns(f"a{number}.example.com") for number in range(300)],
                       [*(dns(f"b{number}.example.com") for number in range(200)), dns("example.com")], code=UNTRUSTED,
                       openssl="openssl allows 2**20 comparisons", cosign="Go allows 250000 comparisons")

@@ -11,7 +11,15 @@ import pytest
 from ansible_collections.hallmark.signing.plugins.module_utils._errors import HallmarkError
 from ansible_collections.hallmark.signing.plugins.module_utils._keys import pem
 from ansible_collections.hallmark.signing.plugins.module_utils._signing.authority import Authority, Demand, demand
+from ansible_collections.hallmark.signing.plugins.module_utils._signing.certified import Issuer
+from ansible_collections.hallmark.signing.plugins.module_utils._signing.identity import Identity
 from ansible_collections.hallmark.signing.tests.unit.plugins.module_utils._signing.signing_bench import Key
+
+
+@pytest.fixture
+def issuer() -> Issuer:
+    """An issuer of certificates; which ones does not matter here."""
+    return Issuer((), Identity("email", "dev@example.com"))
 
 
 def test_defaults(alice: Key) -> None:
@@ -56,12 +64,35 @@ def test_two_keys_under_one_name_are_refused(alice: Key, bob: Key) -> None:
         demand([alice.authority, Authority("alice", bob.public)])
 
 
-@pytest.mark.parametrize("name", ["p384", "ed25519_key"])
-def test_keys_that_do_not_sign_images_are_refused(request: pytest.FixtureRequest, alice: Key, name: str) -> None:
+@pytest.mark.parametrize("name", ["p256", "p384", "p521", "rsa2048", "ed25519_key"])
+def test_keys_of_all_kinds_are_taken(request: pytest.FixtureRequest, name: str) -> None:
     public = pem.public_key(request.getfixturevalue(name).public_key(), where="x")
-    with pytest.raises(HallmarkError, match="authority other") as caught:
-        demand([alice.authority, Authority("other", public)])
+    (made,) = demand([Authority("other", public)]).authorities
+    assert (made.public, made.schemes) == (public, None)
+
+
+def test_signature_algorithm_is_the_only_scheme_that_counts(alice: Key) -> None:
+    (made,) = demand([Authority("alice", alice.public, signature_algorithm="ecdsa-sha512")]).authorities
+    assert made.schemes == ("ecdsa-sha512",)
+
+
+@pytest.mark.parametrize("scheme", ["rsa-pss-sha256", "ed25519", "ecdsa-sha1", "x"])
+def test_signature_algorithm_of_another_kind_of_key_is_refused(alice: Key, bob: Key, scheme: str) -> None:
+    with pytest.raises(HallmarkError, match="authority alice: could not use the signature algorithm") as caught:
+        demand([bob.authority, Authority("alice", alice.public, signature_algorithm=scheme)])
     assert caught.value.code == "unsupported_algorithm"
+
+
+def test_issuers_of_certificates_have_no_key_that_could_occur_twice(alice: Key, issuer: Issuer) -> None:
+    made = demand([Authority("one", issuer=issuer), Authority("two", issuer=issuer), alice.authority], threshold=3)
+    assert [one.public for one in made.authorities] == [None, None, alice.public]
+    assert made.denied_authorities == ()
+    assert made.is_satisfiable
+    denied = demand([Authority("one", issuer=issuer), alice.authority], threshold=2, denied_key_ids=[alice.id])
+    assert [one.name for one in denied.denied_authorities] == ["alice"]
+    assert not denied.is_satisfiable
+    # Which algorithm fits is known once a certificate comes with a signature.
+    demand([Authority("one", issuer=issuer, signature_algorithm="ed25519")])
 
 
 @pytest.mark.parametrize(("denied", "threshold", "satisfiable"), [

@@ -654,19 +654,20 @@ def test_panics_and_surprises_of_the_library_are_malformed(chain: Chain, monkeyp
     class PanicException(BaseException):
         """As pyo3 raises it."""
 
+    response = der(0x30, der(0x30, integer(0)))
     for error in (PanicException("no"), ValueError("no"), MemoryError(), AssertionError()):
         def fail(_data: bytes, error: BaseException = error) -> None:
             raise error
 
         monkeypatch.setattr(rfc3161_client, "decode_timestamp_response", fail)
-        assert malformed(b"x", chain.authority()) == f"it cannot be parsed ({type(error).__name__})"
+        assert malformed(response, chain.authority()) == f"it cannot be parsed ({type(error).__name__})"
     for stop in (KeyboardInterrupt(), SystemExit(3)):
         def end(_data: bytes, stop: BaseException = stop) -> None:
             raise stop
 
         monkeypatch.setattr(rfc3161_client, "decode_timestamp_response", end)
         with pytest.raises(type(stop)):
-            verify(b"x", chain.authority())
+            verify(response, chain.authority())
 
 
 @pytest.fixture(scope="module")
