@@ -21,8 +21,8 @@ from ._errors import LibraryError
 # Certbot host needs nothing installed; keep in step with doc_fragments and meta/ee-requirements.txt.
 FLOORS: dict[str, str] = {
     "cryptography": "42", "urllib3": "2", "docker": "7.1", "nacl": "1.5",
-    # Older ones check the signature, the chain or the signer less than they seem to.
-    "rfc3161_client": "1.0.6",
+    # Older ones trust the certificates that come with a timestamp.
+    "rfc3161_client": "1.0.9",
 }
 KEYS_CRYPTOGRAPHY_FLOOR = "38"
 _PACKAGES = {"nacl": "PyNaCl", "rfc3161_client": "rfc3161-client"}

@@ -57,8 +57,9 @@ def read_identity(option: t.Mapping[str, t.Any]) -> Identity:
         raise _invalid(f"its type is {str(kind)[:100]!r}", f"Give one of {', '.join(t.get_args(NameType))}.")
     if (value is None) == (pattern is None):
         raise _invalid("it needs one of value and regexp, and not both", "Name what the certificate must bear.")
-    if not isinstance(value or pattern, str):
-        # The empty text is no name, and an expression that is empty matches nothing else.
+    asked = pattern if value is None else value
+    if not asked or not isinstance(asked, str):
+        # The empty text is no name, and an empty expression matches nothing else.
         raise _invalid("its value or regexp is empty, or no text", "Name what the certificate must bear.")
     matcher = linear_match.compile_pattern(pattern, where="san") if pattern else None
     return Identity(t.cast(NameType, kind), value, matcher)
@@ -83,11 +84,10 @@ def _name(name: x509.GeneralName) -> certificate.AlternativeName:
 
 
 def _utf8_string(der: bytes) -> str | None:
-    """Return the text of a DER UTF8String (X.690 section 8.23) of at most 127 bytes, or None."""
-    if len(der) < 2 or der[0] != _UTF8_STRING or der[1] != len(der) - 2 or der[1] > 127:
-        return None
+    """Return the text of a DER UTF8String (X.690 section 8.23), or None; the library vouches for the length."""
+    header = 2 if der[1] < 0x80 else 2 + (der[1] & 0x7F)
     try:
-        return der[2:].decode("utf-8")
+        return der[header:].decode("utf-8") if der[0] == _UTF8_STRING else None
     except UnicodeDecodeError:
         return None
 

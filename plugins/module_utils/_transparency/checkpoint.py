@@ -59,10 +59,10 @@ def _decode(text: str) -> Checkpoint:
         raise ValueError(f"it is longer than {MAX_SIZE} characters")
     if _CONTROLS.search(text):
         raise ValueError("it holds control characters")
-    # An empty line can stand in one place only, and every line has an end: both parts end with one.
-    note, divider, signatures = text.partition("\n\n")
+    # An empty line can stand in one place only, and every line has an end.
+    note, _divider, signatures = text.partition("\n\n")
     lines = note.split("\n")
-    if not divider or len(lines) < 3 or not lines[0] or not signatures.endswith("\n"):
+    if len(lines) < 3 or not lines[0] or not signatures.endswith("\n"):
         raise ValueError("it is not origin, size and root, an empty line, and signatures")
     if not _SIZE.fullmatch(lines[1]):
         raise ValueError(f"the size {lines[1][:50]!r} is no plain decimal number")

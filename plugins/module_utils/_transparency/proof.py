@@ -42,13 +42,13 @@ class Subject:
 def verify(
     entry: LogEntry,
     *,
-    subject: Subject,
+    subject: Subject | None,
     keys: t.Sequence[LogKey],
     needs_proof: bool,
     now: datetime.datetime,
     where: str,
 ) -> datetime.datetime | None:
-    """Verify that a known log holds an entry for C(subject); return the time in it if the log signed that time.
+    """Verify that a known log holds an entry, for C(subject) if given; return its time if the log signed that.
 
     Without such a time, the key of the log must be valid at C(now). With C(needs_proof), a signed entry timestamp
     alone is not enough. Raises VerificationError (log_invalid) and FormatError (malformed).
@@ -61,7 +61,8 @@ def verify(
     key = _find_key(entry, keys, note.origin if note and is_v2 else None)
     if key is None:
         raise _refused(where, f"it is of a log that is not trusted, {entry.log_id.hex()}")
-    _require_binding(logged, subject, where)
+    if subject is not None:
+        _require_binding(logged, subject, where)
     integrated = _promised_time(entry, key, is_v2, where)
     if entry.proof and note:
         _require_inclusion(entry, entry.proof, note, is_v2, where)
@@ -95,8 +96,9 @@ def _require_binding(logged: Logged, subject: Subject, where: str) -> None:
         raise _refused(where, "it is about another signature")
     if logged.spki != subject.spki:
         raise _refused(where, "it is about another key")
-    if logged.certificate != subject.certificate:
-        raise _refused(where, "it names another certificate than the one that signed, or only one of them is one")
+    # Whoever trusts the bare key does not mind which certificate of it the entry names.
+    if subject.certificate not in (None, logged.certificate):
+        raise _refused(where, "it names another certificate than the one that signed, or none")
     content = subject.payload if logged.kind == "dsse" else subject.message
     if logged.digest != hashlib.new(logged.hash_algorithm, content).digest():
         raise _refused(where, "it is about other content")

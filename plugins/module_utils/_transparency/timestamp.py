@@ -62,7 +62,8 @@ def read_authority(data: bytes, *, where: str) -> TimestampAuthority:
         # Each of these parses a further part.
         parts = [(one.subject, one.issuer, one.public_key(), one.extensions) for one in chain]
     except (
-        ValueError, UnsupportedAlgorithm, x509.DuplicateExtension, x509.InvalidVersion, x509.UnsupportedGeneralNameType,
+        ValueError, KeyError, TypeError, UnsupportedAlgorithm, x509.DuplicateExtension, x509.InvalidVersion,
+        x509.UnsupportedGeneralNameType,
     ) as exc:
         raise _unreadable(where, f"a certificate cannot be parsed ({type(exc).__name__})") from exc
     for lower, upper in zip(parts, [*parts[1:], parts[-1]]):
