@@ -105,6 +105,12 @@ def legacy_cosign(cosigns: list[Cosign]) -> Cosign:
 
 
 @pytest.fixture(scope="session")
+def skopeo13() -> str | None:
+    """The skopeo of Debian 13, if it is there; that of Debian 12 verifies no signatures of sigstore's formats."""
+    return PEERS.get("skopeo13")
+
+
+@pytest.fixture(scope="session")
 def ansible(tmp_path_factory: pytest.TempPathFactory) -> Ansible:
     """The real Ansible."""
     return Ansible(tmp_path_factory.mktemp("ansible"))
@@ -172,8 +178,8 @@ def make_key(tmp_path_factory: pytest.TempPathFactory) -> t.Callable[[str], KeyF
 
 @pytest.fixture(scope="session")
 def keys(make_key: t.Callable[[str], KeyFiles]) -> dict[str, KeyFiles]:
-    """One key of each algorithm that every cosign signs and verifies images with, by its name."""
-    return {name: make_key(name) for name in ("ecdsa-p256", "rsa-2048", "rsa-3072", "rsa-4096")}
+    """One key of each algorithm, by its name."""
+    return {algorithm.name: make_key(algorithm.name) for algorithm in algorithms.ALGORITHMS}
 
 
 @pytest.fixture(scope="session")

@@ -23,7 +23,6 @@ from ansible_collections.hallmark.signing.plugins.module_utils._keys import priv
 from ansible_collections.hallmark.signing.plugins.module_utils._oci import reference as references
 from ansible_collections.hallmark.signing.plugins.module_utils._signing import certificate_path, identity
 from ansible_collections.hallmark.signing.tests.unit.plugins.module_utils._signing import certificate_bench as bench
-from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from interop_tools import PASSWORD, Cosign, Registry
@@ -138,6 +137,33 @@ def test_cosign_judges_alike(case: bench.Case, cosign: Cosign, tmp_path: pathlib
 # --- images, signed by cosign with a certificate ---------------------------------------------------------------------
 
 
+JOB = {"type": "uri", "value": "https://ci.example.com/job"}
+MAIL = {"type": "email", "value": "dev@example.com"}
+NODE = {"type": "dns", "value": "ci.example.com"}
+MISMATCH = "identity_mismatch"
+# A subject that looks like the name of a host.
+HOST = bench.Subject("leaf", name=bench.name(CN="ci.example.com"))
+FULCIO = bench.other_name("1.3.6.1.4.1.57264.1.7", bench.utf8("user!example.com"))
+LEAVES = {
+    "usual": bench.leaf(),
+    "email": bench.leaf(sans=[bench.email("dev@example.com")]),
+    "other-name": bench.leaf(sans=[FULCIO], critical_sans=True),
+    "dns": bench.leaf(sans=[bench.dns("ci.example.com")]),
+    "several": bench.leaf(sans=[bench.JOB, bench.email("dev@example.com")]),
+    "wildcard": bench.leaf(sans=[bench.dns("*.example.com")]),
+    "common-name": bench.leaf(subject=HOST),
+    "no-name": bench.leaf(subject=HOST, sans=[]),
+    "no-usage": bench.leaf(eku=[]),
+    "any-usage": bench.leaf(eku=["any"]),
+    "web-server": bench.leaf(eku=["serverAuth", "clientAuth"]),
+    "expired": bench.leaf(**bench.PAST),
+    "not-yet-valid": bench.leaf(**bench.FUTURE),
+    "old": bench.leaf(start=bench.PAST["start"]),
+}
+# cosign does not sign with a chain that it does not like; critical other names it likes only where it verifies.
+SIGNED_WITHOUT_CHAIN = ("other-name", "web-server")
+
+
 @dataclass(frozen=True)
 class Row:
     """A certificate, the name that is asked for, and our verdict: None, or the code of the refusal.
@@ -147,9 +173,8 @@ class Row:
 
     id: str
     code: str | None
-    san: dict[str, str]
-    sans: tuple[x509.GeneralName, ...] = (bench.JOB,)
-    leaf: t.Mapping[str, t.Any] = field(default_factory=dict)
+    leaf: str
+    san: t.Mapping[str, str]
     sub: t.Mapping[str, t.Any] = field(default_factory=dict)
     root: bench.Cert | None = None
     theirs: tuple[str, ...] = ()
@@ -158,46 +183,37 @@ class Row:
     def case(self) -> bench.Case:
         """The certificates."""
         return bench.chain(
-            self.id, self.code, leaf=bench.leaf(**{"sans": [*self.sans], **self.leaf}),
-            sub=bench.authority("sub", "root", **self.sub), root=self.root,
+            self.id, self.code, leaf=LEAVES[self.leaf], sub=bench.authority("sub", "root", **self.sub), root=self.root
         )
 
 
-JOB = {"type": "uri", "value": "https://ci.example.com/job"}
-MISMATCH = "identity_mismatch"
-MAIL = {"type": "email", "value": "dev@example.com"}
-FULCIO = bench.other_name("1.3.6.1.4.1.57264.1.7", bench.utf8("user!example.com"))
-# The usual subject, a name of a host, or none: in no case is it looked at.
-HOST = bench.Subject("leaf", name=bench.name(CN="ci.example.com"))
+EVERYBODY = ("cosign2", "cosign3", "bundle")
 ROWS = (
-    Row("uri", None, JOB),
-    Row("email", None, MAIL, (bench.email("dev@example.com"),)),
-    Row("other-name", None, {"type": "other", "value": "user!example.com"}, (FULCIO,), {"critical_sans": True}),
-    Row("dns", None, {"type": "dns", "value": "ci.example.com"}, (bench.dns("ci.example.com"),), theirs=("bundle",)),
-    Row("one-of-several", None, MAIL, (bench.JOB, bench.email("dev@example.com")), theirs=("bundle",)),
-    Row("no-usage", None, JOB, leaf={"eku": []}),
-    Row("any-usage", None, JOB, leaf={"eku": ["any"]}),
-    Row("usage-of-web-servers", "eku_mismatch", JOB, leaf={"eku": ["serverAuth", "clientAuth"]}),
-    Row("intermediate-for-web-servers", "eku_mismatch", JOB, sub={"eku": ["serverAuth"]}),
-    Row("leaf-expired", "certificate_expired", JOB, leaf=bench.PAST),
-    Row("leaf-not-yet-valid", "certificate_expired", JOB, leaf=bench.FUTURE),
-    Row("intermediate-expired", "certificate_expired", JOB, leaf={"start": bench.PAST["start"]}, sub=bench.PAST,
-        theirs=("cosign2",)),
-    Row("another-root", "certificate_untrusted", JOB, root=bench.authority("stranger")),
-    Row("another-uri", MISMATCH, {"type": "uri", "value": "https://ci.example.com/other"}),
-    Row("uri-in-part", MISMATCH, {"type": "uri", "value": "https://ci.example.com"}),
-    Row("case-of-an-address", MISMATCH, {"type": "email", "value": "Dev@example.com"}, (bench.email("dev@example.com"),)),
-    Row("wildcard", MISMATCH, {"type": "dns", "value": "ci.example.com"}, (bench.dns("*.example.com"),)),
-    Row("wildcard-as-text", None, {"type": "dns", "value": "*.example.com"}, (bench.dns("*.example.com"),),
-        theirs=("bundle",)),
-    Row("common-name", MISMATCH, {"type": "dns", "value": "ci.example.com"}, (bench.JOB,), {"subject": HOST}),
-    Row("no-name", MISMATCH, {"type": "dns", "value": "ci.example.com"}, (), {"subject": HOST}),
+    Row("uri", None, "usual", JOB),
+    Row("email", None, "email", MAIL),
+    Row("other-name", None, "other-name", {"type": "other", "value": "user!example.com"}),
+    Row("dns", None, "dns", NODE, theirs=("bundle",)),
+    Row("one-of-several", None, "several", MAIL, theirs=("bundle",)),
+    Row("no-usage", None, "no-usage", JOB),
+    Row("any-usage", None, "any-usage", JOB),
+    Row("usage-of-web-servers", "eku_mismatch", "web-server", JOB),
+    Row("intermediate-for-web-servers", "eku_mismatch", "usual", JOB, sub={"eku": ["serverAuth"]}),
+    Row("leaf-expired", "certificate_expired", "expired", JOB),
+    Row("leaf-not-yet-valid", "certificate_expired", "not-yet-valid", JOB),
+    Row("intermediate-expired", "certificate_expired", "old", JOB, sub=bench.PAST, theirs=("cosign2",)),
+    Row("another-root", "certificate_untrusted", "usual", JOB, root=bench.authority("stranger")),
+    Row("another-uri", MISMATCH, "usual", {"type": "uri", "value": "https://ci.example.com/other"}),
+    Row("uri-in-part", MISMATCH, "usual", {"type": "uri", "value": "https://ci.example.com"}),
+    Row("case-of-an-address", MISMATCH, "email", {"type": "email", "value": "Dev@example.com"}),
+    Row("wildcard", MISMATCH, "wildcard", NODE),
+    Row("wildcard-as-text", None, "wildcard", {"type": "dns", "value": "*.example.com"}, theirs=("bundle",)),
+    Row("common-name", MISMATCH, "common-name", NODE),
+    Row("no-name", MISMATCH, "no-name", NODE),
     # cosign's flags name no type.
-    Row("another-type", MISMATCH, {"type": "dns", "value": "dev@example.com"}, (bench.email("dev@example.com"),),
-        theirs=("cosign2", "cosign3", "bundle")),
-    Row("regexp", None, {"type": "uri", "regexp": r"https://ci\.example\.com/[a-z]+"}),
+    Row("another-type", MISMATCH, "email", {"type": "dns", "value": "dev@example.com"}, theirs=EVERYBODY),
+    Row("regexp", None, "usual", {"type": "uri", "regexp": r"https://ci\.example\.com/[a-z]+"}),
     # And its regular expressions match any part of a name.
-    Row("regexp-in-part", MISMATCH, {"type": "uri", "regexp": r"example\.com"}, theirs=("cosign2", "cosign3", "bundle")),
+    Row("regexp-in-part", MISMATCH, "usual", {"type": "uri", "regexp": r"example\.com"}, theirs=EVERYBODY),
 )
 
 
@@ -211,17 +227,29 @@ def leaf_key(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
     return path
 
 
-def _sign(
-    cosign: Cosign, format: str, image: str, key: pathlib.Path, case: bench.Case, folder: pathlib.Path
-) -> None:
-    """Have an image signed with the certificate of a case."""
-    _write(case, folder)
-    flags = ["--certificate", f"{folder}/leaf.pem"]
-    if case.code is None:
-        # A chain that it does not like, it does not sign with.
-        (folder / "chain.pem").write_bytes(bench.pem(*case.intermediates, *case.roots))
-        flags += ["--certificate-chain", f"{folder}/chain.pem"]
-    cosign.sign(image, key, *flags, format=format)
+@pytest.fixture(scope="module")
+def signed(
+    registry: Registry, leaf_key: pathlib.Path, tmp_path_factory: pytest.TempPathFactory
+) -> t.Callable[[Cosign, str, str], str]:
+    """Have an image signed with a leaf, each once."""
+    images: dict[tuple[str, str, str], str] = {}
+    folder = tmp_path_factory.mktemp("signed")
+
+    def sign(cosign: Cosign, format: str, name: str) -> str:
+        if (cosign.name, format, name) not in images:
+            image = images[cosign.name, format, name] = registry.image()
+            (folder / "leaf.pem").write_bytes(bench.pem(LEAVES[name]))
+            flags = ["--certificate", f"{folder}/leaf.pem"]
+            if name not in SIGNED_WITHOUT_CHAIN:
+                # It looks at the chain at the time when the leaf began.
+                start = LEAVES[name].not_valid_before_utc
+                chain = [bench.authority("sub", "root", start=start), bench.authority("root", start=start)]
+                (folder / "chain.pem").write_bytes(bench.pem(*chain))
+                flags += ["--certificate-chain", f"{folder}/chain.pem"]
+            cosign.sign(image, leaf_key, *flags, format=format)
+        return images[cosign.name, format, name]
+
+    return sign
 
 
 def _read_leaf(registry: Registry, image: str, format: str) -> bench.Cert:
@@ -254,12 +282,12 @@ def _verify(
 
 @pytest.mark.parametrize("row", [pytest.param(row, id=row.id) for row in ROWS])
 def test_images_with_certificates(
-    row: Row, cosign: Cosign, registry: Registry, leaf_key: pathlib.Path, tmp_path: pathlib.Path
+    row: Row, cosign: Cosign, registry: Registry, signed: t.Callable[[Cosign, str, str], str], tmp_path: pathlib.Path
 ) -> None:
     case = row.case
+    _write(case, tmp_path)
     for format in ("sig", "bundle") if cosign.major >= 3 else ("sig",):
-        image = registry.image()
-        _sign(cosign, format, image, leaf_key, case, tmp_path)
+        image = signed(cosign, format, row.leaf)
         leaf = _read_leaf(registry, image, format)
         assert leaf == case.leaf
         assert _verdict(row, leaf, case) == row.code

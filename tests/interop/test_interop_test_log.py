@@ -11,6 +11,7 @@ them, other tests may take for what it would say of real ones. Nothing of the co
 from __future__ import annotations
 
 import base64
+import datetime
 import hashlib
 import http.client
 import json
@@ -20,8 +21,10 @@ import time
 import typing as t
 
 import pytest
+from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
+from cryptography.x509.oid import NameOID
 from interop_tools import Cosign, Json, Registry, TimestampServer, TransparencyLog, serve_timestamps
 
 if t.TYPE_CHECKING:
@@ -271,6 +274,19 @@ class Artifact:
         }}
 
 
+    def proposed_v2(self) -> Json:
+        """Return what is posted to a log of version 2."""
+        der = self.key.public_key().public_bytes(
+            serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
+        )
+        return {"hashedRekordRequestV002": {
+            "digest": base64.b64encode(bytes.fromhex(self.digest)).decode(),
+            "signature": {"content": base64.b64encode(self.signature).decode(), "verifier": {
+                "keyDetails": "PKIX_ECDSA_P256_SHA_256", "publicKey": {"rawBytes": base64.b64encode(der).decode()},
+            }},
+        }}
+
+
 @pytest.fixture
 def artifact(tmp_path: pathlib.Path) -> Artifact:
     return Artifact(tmp_path, str(tmp_path))
@@ -333,6 +349,42 @@ def test_rekor_cli_and_envelopes(
     _ok(rekor_cli(transparency_log, "verify", *arguments, "--pki-format", "x509"))
 
 
+def _certificate(key: t.Any) -> x509.Certificate:
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "signer")])
+    now = datetime.datetime.now(datetime.timezone.utc)
+    names = [x509.RFC822Name("Signer@example.com"), x509.UniformResourceIdentifier("https://example.com/signer")]
+    return (
+        x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - datetime.timedelta(hours=1)).not_valid_after(now + datetime.timedelta(hours=1))
+        .add_extension(x509.SubjectAlternativeName(names), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+
+
+def test_entries_with_certificates_are_found_by_their_names(
+    rekor_cli: RekorCli, artifact: Artifact, tmp_path: pathlib.Path, transparency_log: TransparencyLog
+) -> None:
+    certificate = _certificate(artifact.key)
+    (tmp_path / "key.pub").write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+    created = _ok(rekor_cli(transparency_log, "upload", *artifact.arguments)).stdout
+    uuid = created.rpartition("/")[2].strip()
+    _ok(rekor_cli(transparency_log, "verify", *artifact.arguments))
+    for arguments in (["--email", "signer@example.com"], artifact.key_arguments):
+        assert _ok(rekor_cli(transparency_log, "search", *arguments)).stdout.split() == [uuid]
+    query = {"subject": "https://example.com/Signer"}
+    assert _post(transparency_log, "/api/v1/index/retrieve", query)[:2] == (200, [uuid])
+
+    request = artifact.proposed_v2()
+    der = base64.b64encode(certificate.public_bytes(serialization.Encoding.DER)).decode()
+    request["hashedRekordRequestV002"]["signature"]["verifier"] = {
+        "keyDetails": "PKIX_ECDSA_P256_SHA_256", "x509Certificate": {"rawBytes": der},
+    }
+    status, document, _headers = _post(transparency_log, "/api/v2/log/entries", request)
+    assert status == 201
+    assert der.encode() in base64.b64decode(document["canonicalizedBody"])
+
+
 @pytest.mark.parametrize(
     "kind", ["set", "proof", "long_proof", "root", "tree_index", "checkpoint", "checkpoint_root", "body", "other_entry"]
 )
@@ -378,16 +430,7 @@ def test_logs_refuse_what_real_ones_refuse(artifact: Artifact, transparency_log:
         assert (status, document["code"]) == (400, 400)
         assert document["message"]
 
-    request = {"hashedRekordRequestV002": {
-        "digest": base64.b64encode(bytes.fromhex(artifact.digest)).decode(),
-        "signature": {"content": base64.b64encode(artifact.signature).decode(), "verifier": {
-            "keyDetails": "PKIX_ECDSA_P256_SHA_256", "publicKey": {"rawBytes": base64.b64encode(
-                artifact.key.public_key().public_bytes(
-                    serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
-                )
-            ).decode()},
-        }},
-    }}
+    request = artifact.proposed_v2()
     for proposed in ({"dsseRequestV002": {}}, {**request, "unknown": 1}, artifact.proposed()):
         status, document, _headers = _post(transparency_log, "/api/v2/log/entries", proposed)
         assert (status, document["code"]) == (400, 3)

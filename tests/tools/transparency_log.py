@@ -655,7 +655,7 @@ class Handler(BaseHTTPRequestHandler):
     def _added(self, log: LogV1 | LogV2, proposed: Proposed) -> tuple[int, Json, Json]:
         said = self._said(log, log.add(proposed))
         uuid = next(iter(said))
-        headers = {"ETag": uuid, "Location": "/"} if isinstance(log, LogV1) else {}
+        headers = {"ETag": uuid, "Location": f"/api/v1/log/entries/{uuid}"} if isinstance(log, LogV1) else {}
         return 201, said, headers
 
     def log_message(self, format: str, *args: object) -> None:
