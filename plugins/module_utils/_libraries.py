@@ -50,7 +50,7 @@ def require(library: str, *, floor: str | None = None) -> None:
         raise LibraryError(
             code="library_missing", object=package, attempt="import it", cause=f"{exc}", advice=f"{advice}."
         ) from exc
-    version = str(getattr(found, "__version__", None) or _installed(package))
+    version = str(found.__version__ if hasattr(found, "__version__") else _installed(package))
     if _as_tuple(version) < _as_tuple(wanted):
         raise LibraryError(
             code="library_missing",

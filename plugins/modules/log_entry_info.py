@@ -30,8 +30,7 @@ attributes:
     support: full
 options:
   rekor_url:
-    description:
-      - Address of the log. TLS files and time limits for its host are those of O(registries) and O(timeout).
+    description: Address of the log. TLS files and time limits for its host are those of O(registries) and O(timeout).
     type: str
     required: true
   rekor_public_key_path:
@@ -39,12 +38,13 @@ options:
     type: path
     required: true
   digest:
-    description:
-      - C(sha256:HEX) of what was signed. For signatures of format V(sig) that is the digest of the payload, which
-        M(hallmark.signing.image_signature) returns; for bundles the digest of the image.
+    description: C(sha256:HEX) of what was signed. For signatures of format V(sig) that is the digest of the payload, which
+      M(hallmark.signing.image_signature) returns; for bundles the digest of the image.
     type: str
   public_key_path:
-    description: A public key or a certificate, PEM.
+    description:
+      - A public key or a certificate, PEM.
+      - Rekor 1 finds only signatures of format V(sig) by it; those of bundles are found by the digest of the image.
     type: path
   email:
     description: An e-mail address in certificates.

@@ -65,6 +65,27 @@ options:
   public_key_path:
     description: File to which the public key is written as PEM, with mode C(0644). A file of another key is never overwritten.
     type: path
+  csr_path:
+    description:
+      - File to which a certificate request (PKCS#10) for a code-signing authority is written as PEM, with mode C(0644).
+        Needs O(csr_subject).
+      - It is signed by the key and asks for the key usage C(digitalSignature), the extended key usage C(codeSigning),
+        and O(csr_sans).
+      - A request of the same key that asks for the same is kept, one that asks for something else is replaced. A file
+        of another key is never overwritten.
+    type: path
+    version_added: "1.0.0"
+  csr_subject:
+    description: The distinguished name to ask for, as in RFC 4514, such as V(CN=release,O=Example).
+    type: str
+    version_added: "1.0.0"
+  csr_sans:
+    description:
+      - The alternative names to ask for. Each is V(dns:NAME), V(email:ADDRESS), V(uri:URI) or V(other:OID:TEXT).
+      - The last is an C(otherName) with C(TEXT) as UTF8String, as keyless signing uses it for user names.
+    type: list
+    elements: str
+    version_added: "1.0.0"
 seealso:
   - module: hallmark.signing.signing_key_info
   - module: hallmark.signing.key_export
@@ -75,6 +96,15 @@ EXAMPLES = r"""
   hallmark.signing.signing_key:
     path: /etc/hallmark-signing/release.key
     public_key_path: /etc/hallmark-signing/release.pub
+
+- name: Make a signing key, and a request for a certificate of a code-signing authority
+  hallmark.signing.signing_key:
+    path: /etc/hallmark-signing/release.key
+    csr_path: /etc/hallmark-signing/release.csr
+    csr_subject: CN=release,O=Example
+    csr_sans:
+      - email:release@example.com
+      - uri:https://ci.example.com/release
 
 - name: Convert a key of a vault into cosign's format
   hallmark.signing.signing_key:
@@ -106,6 +136,13 @@ public_key:
   returned: always
   type: str
   sample: "-----BEGIN PUBLIC KEY-----\n..."
+csr:
+  description:
+    - The certificate request at O(csr_path) as PEM; null without O(csr_path), when it was removed, and in check mode
+      when it would be written.
+  returned: always
+  type: str
+  sample: "-----BEGIN CERTIFICATE REQUEST-----\n..."
 algorithm:
   description: Algorithm of the key.
   returned: always
@@ -136,6 +173,7 @@ reasons:
 
 import os
 import typing as t
+from contextlib import suppress
 
 from ansible.module_utils.basic import AnsibleModule
 
@@ -145,6 +183,9 @@ from ..module_utils._errors import HallmarkError, KeyFileError
 from ..module_utils._keys import algorithms, pem, private_key
 from ..module_utils._keys.files import read_key_file
 from ..module_utils._keys.fingerprint import expect_key_id
+
+if t.TYPE_CHECKING:
+    from ..module_utils._keys import certificate_request
 
 
 def main() -> None:
@@ -163,17 +204,21 @@ def main() -> None:
             **args.passphrase_spec("source_"),
             "key_id": {"type": "str", "no_log": False},
             "public_key_path": {"type": "path", "no_log": False},
+            "csr_path": {"type": "path"},
+            "csr_subject": {"type": "str"},
+            "csr_sans": {"type": "list", "elements": "str"},
             **args.file_spec(),
         },
         mutually_exclusive=[
             ("passphrase", "passphrase_path"), ("source_passphrase", "source_passphrase_path"),
         ],
         required_if=[("state", "absent", ["key_id"])],
+        required_by={"csr_subject": ["csr_path"], "csr_sans": ["csr_path"]},
         supports_check_mode=True,
     )
     empty = {
         "changed": False, "path": module.params["path"], "key_id": module.params["key_id"], "public_key": None,
-        "algorithm": None, "format": module.params["format"], "encrypted": None, "mode": module.params["mode"],
+        "csr": None, "algorithm": None, "format": module.params["format"], "encrypted": None, "mode": module.params["mode"],
     }
     deps.require_for_keys(module, empty=empty)
     try:
@@ -185,6 +230,7 @@ def main() -> None:
 
 def _present(module: AnsibleModule) -> dict[str, t.Any]:
     params = module.params
+    request = _wanted_request(params)
     wanted = key_file.Wanted(
         format=params["format"],
         passphrase=secrets.passphrase(params),
@@ -192,34 +238,87 @@ def _present(module: AnsibleModule) -> dict[str, t.Any]:
         algorithm=None if params["source_path"] else params["algorithm"],
         key_id=_expected_key_id(params),
     )
-    if params["public_key_path"] and not os.path.lexists(params["path"]):
-        # What will be refused is refused before there is a key: a new one can have no public file yet.
-        public_file.ensure_public_file(
-            params["public_key_path"], b"", dry_run=True,
-            is_former=lambda data: wanted.key_id is not None and _is_public_key(data, wanted.key_id),
-        )
+    if not os.path.lexists(params["path"]):
+        # What will be refused is refused before there is a key: a new one can have no public files yet.
+        for option, is_of in _PUBLIC_FILES.items():
+            if params[option]:
+                public_file.ensure_public_file(params[option], b"", dry_run=True, is_former=is_of(wanted.key_id))
     made = key_file.ensure_present(params["path"], wanted, lambda: _new_key(module), dry_run=module.check_mode)
-    changed = made.changed
+    result = {
+        "path": params["path"], "changed": made.changed, **made.facts(), "csr": None,
+        "public_key": made.public.pem if made.public else None,
+    }
+    before, after = made.before(), {**made.facts(), **(request.content.facts() if request else {})}
     if made.public is None:
         module.warn(f"{params['path']}: the key does not exist yet; its key id is not known before it is made.")
-    elif params["public_key_path"]:
-        own = made.public
-        try:
-            changed |= public_file.ensure_public_file(
-                params["public_key_path"], own.pem.encode("ascii"), dry_run=module.check_mode,
-                is_former=lambda data: _is_public_key(data, own.key_id),
+        return {**result, **results.diff(module, before, after, params["path"])}
+    try:
+        if params["public_key_path"]:
+            result["changed"] |= public_file.ensure_public_file(
+                params["public_key_path"], made.public.pem.encode("ascii"), dry_run=module.check_mode,
+                is_former=_is_public_key_of(made.public.key_id),
             )
-        except HallmarkError as exc:
-            # The key itself is there by now, and the result must say so.
-            results.fail_with(module, exc, {
-                "path": params["path"], "public_key": own.pem, **made.facts(), "changed": made.changed,
-            })
-    return {
-        "changed": changed,
-        **made.facts(),
-        "public_key": made.public.pem if made.public else None,
-        **results.diff(module, made.before(), made.facts(), params["path"]),
-    }
+        if request is not None:
+            former = _read_request(params["csr_path"])
+            before.update(former.content.facts() if former else {})
+            result["csr"], changed = _ensure_request(module, request, former, made.public)
+            result["changed"] |= changed
+    except HallmarkError as exc:
+        # The key itself is there by now, and the result must say so.
+        results.fail_with(module, exc, result)
+    return {**result, **results.diff(module, before, after, params["path"])}
+
+
+def _wanted_request(params: dict[str, t.Any]) -> certificate_request.Wanted | None:
+    """Return what shall be asked for; what cannot be is refused before anything is written."""
+    if params["csr_path"] is None:
+        return None
+    if params["csr_path"] in (params["path"], params["public_key_path"]):
+        raise _invalid("csr_path", "it is also the path of another file", "Give it a file of its own.")
+    if not params["csr_subject"]:
+        raise _invalid("csr_subject", "a certificate request has one", "Write it as CN=release,O=Example.")
+    from ..module_utils._keys import certificate_request
+
+    return certificate_request.wanted(params["csr_subject"], params["csr_sans"] or [])
+
+
+def _ensure_request(
+    module: AnsibleModule, wanted: certificate_request.Wanted, former: certificate_request.Request | None,
+    own: pem.PublicKey,
+) -> tuple[str | None, bool]:
+    """Write the request unless the former will do; return its PEM, if it is there, and whether anything changes."""
+    from ..module_utils._keys import certificate_request
+
+    params = module.params
+    if former is not None and former.satisfies(wanted, own.key_id):
+        data, text = former.data, former.pem
+    elif module.check_mode:
+        data, text = b"", None
+    else:
+        signer = private_key.read_private_key(
+            read_key_file(params["path"]), passphrase=secrets.passphrase(params), where=params["path"]
+        )
+        expect_key_id(signer.public.key_id, own.key_id, where=params["path"])
+        data = certificate_request.create(signer.key, wanted)
+        text = data.decode("ascii")
+    return text, public_file.ensure_public_file(
+        params["csr_path"], data, dry_run=module.check_mode, is_former=_is_request_of(own.key_id)
+    )
+
+
+def _invalid(option: str, cause: str, advice: str) -> KeyFileError:
+    return KeyFileError(
+        code="input_invalid", object=option, attempt="write a certificate request", cause=cause, advice=advice
+    )
+
+
+def _read_request(path: str) -> certificate_request.Request | None:
+    from ..module_utils._keys import certificate_request
+
+    data = public_file.read_public_file(path)
+    with suppress(KeyFileError):
+        return None if data is None else certificate_request.read(data, where=path)
+    return None
 
 
 def _expected_key_id(params: dict[str, t.Any]) -> str | None:
@@ -251,20 +350,36 @@ def _absent(module: AnsibleModule) -> dict[str, t.Any]:
     changed = key_file.ensure_absent(
         params["path"], key_id=params["key_id"], passphrase=secrets.passphrase(params), dry_run=module.check_mode
     )
-    if params["public_key_path"]:
-        changed |= public_file.remove_public_file(
-            params["public_key_path"], dry_run=module.check_mode,
-            is_ours=lambda data: _is_public_key(data, params["key_id"]),
-        )
+    for option, is_of in _PUBLIC_FILES.items():
+        if params[option]:
+            changed |= public_file.remove_public_file(
+                params[option], dry_run=module.check_mode, is_ours=is_of(params["key_id"])
+            )
     before = {"key_id": params["key_id"]} if changed else {}
     return {"changed": changed, **results.diff(module, before, {}, params["path"])}
 
 
-def _is_public_key(data: bytes, key_id: str) -> bool:
-    try:
-        return pem.read_public_key(data, where="public key").key_id == key_id
-    except KeyFileError:
+def _is_public_key_of(key_id: str | None) -> t.Callable[[bytes], bool]:
+    def is_of(data: bytes) -> bool:
+        with suppress(KeyFileError):
+            return pem.read_public_key(data, where="public key").key_id == key_id
         return False
+
+    return is_of
+
+
+def _is_request_of(key_id: str | None) -> t.Callable[[bytes], bool]:
+    from ..module_utils._keys import certificate_request
+
+    def is_of(data: bytes) -> bool:
+        with suppress(KeyFileError):
+            return certificate_request.read(data, where="certificate request").key_id == key_id
+        return False
+
+    return is_of
+
+
+_PUBLIC_FILES = {"public_key_path": _is_public_key_of, "csr_path": _is_request_of}
 
 
 if __name__ == "__main__":

@@ -167,7 +167,8 @@ def far_away(host: str, *, milliseconds: int) -> t.Iterator[str]:
 @contextlib.contextmanager
 def started(command: t.Sequence[str], **options: t.Any) -> t.Iterator[subprocess.Popen[str]]:
     """Run a service and stop it again."""
-    process = subprocess.Popen(command, **{"stdout": subprocess.DEVNULL, **options}, stderr=subprocess.DEVNULL, text=True)
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    process = subprocess.Popen(command, **{**quiet, **options}, text=True)
     try:
         yield process
     finally:

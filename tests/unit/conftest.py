@@ -10,6 +10,7 @@ import pathlib
 import typing as t
 
 import pytest
+from ansible_collections.hallmark.signing.tests.unit import fake_services
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
@@ -107,3 +108,20 @@ def assert_hides() -> t.Callable[..., None]:
                     assert line not in shown
 
     return check
+
+
+@pytest.fixture
+def log() -> t.Iterator[fake_services.FakeLog]:
+    """A transparency log."""
+    with fake_services.fake_log() as running:
+        yield running
+
+
+@pytest.fixture
+def stamper(tmp_path_factory: pytest.TempPathFactory) -> t.Iterator[fake_services.FakeStamper]:
+    """A timestamp authority."""
+    pytest.importorskip("rfc3161_client", reason="rfc3161-client is not installed")
+    if not fake_services.can_stamp():
+        pytest.skip("there is no program openssl")
+    with fake_services.fake_stamper(tmp_path_factory.mktemp("stamper")) as running:
+        yield running

@@ -42,6 +42,13 @@ def ensure_public_file(
         return True
 
 
+def read_public_file(path: str) -> bytes | None:
+    """Return what is in a public file; None if there is none. Raises CustodyError."""
+    with open_parent(path, create=False) as (folder, name):
+        found = folder.inspect(name) if folder else None
+        return found.data if found else None
+
+
 def remove_public_file(path: str, *, is_ours: t.Callable[[bytes], bool], dry_run: bool) -> bool:
     """Remove a public file if C(is_ours) recognises it; return whether there was one. Raises CustodyError."""
     with open_parent(path, create=False) as (folder, name):

@@ -100,14 +100,18 @@ def algorithm_of(key: object, *, where: str) -> Algorithm:
     )
 
 
+def able(algorithm: Algorithm) -> tuple[str, ...]:
+    """Return the names of all schemes that keys of C(algorithm) can sign in."""
+    return tuple(scheme.name for scheme in SCHEMES.values() if scheme.family == algorithm.family)
+
+
 def scheme_for(algorithm: Algorithm, name: str, *, where: str) -> Scheme:
     """Return a scheme that keys of C(algorithm) can sign in. Raises KeyFileError (unsupported_algorithm)."""
     scheme = SCHEMES.get(name)
     if scheme is None or scheme.family != algorithm.family:
-        able = ", ".join(row.name for row in SCHEMES.values() if row.family == algorithm.family)
         raise KeyFileError(
             code="unsupported_algorithm", object=where, attempt=f"use the signature algorithm {name[:100]!r}",
-            cause=f"a key of type {algorithm.name} cannot sign in it", advice=f"Use one of {able}.",
+            cause=f"a key of type {algorithm.name} cannot sign in it", advice=f"Use one of {', '.join(able(algorithm))}.",
         )
     return scheme
 
@@ -158,10 +162,9 @@ def verifies(
 
 def scheme_of(key: AnyPublicKey, signature: bytes, message: bytes) -> str:
     """Return the scheme in which a signature by C(key) was made. Raises KeyFileError (signature_invalid)."""
-    family = algorithm_of(key, where="public key").family
-    for scheme in SCHEMES.values():
-        if scheme.family == family and _verifies(key, signature, message, scheme):
-            return scheme.name
+    for name in able(algorithm_of(key, where="public key")):
+        if _verifies(key, signature, message, SCHEMES[name]):
+            return name
     raise KeyFileError(
         code="signature_invalid", object="signature", attempt="find out how it was made",
         cause="the key did not make it", advice="Sign anew.",

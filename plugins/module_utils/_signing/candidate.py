@@ -68,27 +68,33 @@ def signature_tag(digest: str) -> str:
     return f"{digest.replace(':', '-')}.sig"
 
 
-def find(store: Store[Image], image: Image, digest: str, format: Format) -> t.Iterator[Found]:
+def find(
+    store: Store[Image], image: Image, digest: str, format: Format, *, fetches_all: bool = False
+) -> t.Iterator[Found]:
     """Yield the signatures of C(digest) in one format, one at a time, so that a reader can stop early.
+
+    Content that is known by its digest is not fetched, unless C(fetches_all), which finds what others could not read.
 
     A candidate that cannot be read is yielded as its error, which names it: it spoils nothing but itself.
     Raises RegistryError and FormatError where the list of candidates cannot be had.
     """
     if format == "sig":
-        return _find_sig(store, image, digest)
+        return _find_sig(store, image, digest, fetches_all)
     # Code for bundles is loaded when one is looked for: Ansible compiles what is imported for every task.
     from .referred import find_bundles
 
     return find_bundles(store, image, digest)
 
 
-def _find_sig(store: Store[Image], image: Image, digest: str) -> t.Iterator[Found]:
+def _find_sig(store: Store[Image], image: Image, digest: str, fetches_all: bool) -> t.Iterator[Found]:
     if not has_signature_tag(digest):
         return
     manifest = store.find_manifest(image.tagged(signature_tag(digest)))
     for layer in within_budget(layers_of(manifest, image), image):
         try:
-            yield _read_layer(store, image, digest, layer)
+            # Most payloads hold nothing that we do not know: what has the same digest need not be fetched.
+            known = None if fetches_all else payload.encode(payload.Payload(image.signed_name, digest, {}))
+            yield _read_layer(store, image, layer, known)
         except HallmarkError as exc:
             exc.signature = layer.digest
             yield exc
@@ -124,17 +130,15 @@ def too_many_layers(image: Image, count: int) -> RegistryError:
     )
 
 
-def _read_layer(store: Store[Image], image: Image, digest: str, layer: Descriptor) -> Candidate:
+def _read_layer(store: Store[Image], image: Image, layer: Descriptor, known: bytes | None) -> Candidate:
     try:
         signature = _base64.decode(signature_text(layer))
     except ValueError as exc:
         raise _malformed(image, layer.digest, str(exc)) from exc
     if not signature:
         raise _malformed(image, layer.digest, "it holds no signature")
-    # Most payloads hold nothing that we do not know: what has the same digest need not be fetched.
-    content = payload.encode(payload.Payload(image.signed_name, digest, {}))
-    if digest_of(content) != layer.digest or len(content) != layer.size:
-        content = store.blob(image, layer, limit=payload.MAX_SIZE)
+    is_known = known is not None and (digest_of(known), len(known)) == (layer.digest, layer.size)
+    content = t.cast(bytes, known) if is_known else store.blob(image, layer, limit=payload.MAX_SIZE)
     hint = layer.annotations.get(KEY_ID_ANNOTATION)
     return Candidate(
         "sig", layer.digest, content, content, signature, hint, annotations=layer.annotations,

@@ -65,19 +65,22 @@ class Notary:
 
 def proposal(signed: Signed, *, where: str) -> bytes:
     """Return what is proposed to the log. Raises FormatError (unsupported_algorithm)."""
+    scheme = SCHEMES[signed.scheme]
+    is_dsse = signed.envelope is not None
+    # Rekor verifies what it stores: envelopes by pure Ed25519 or with SHA-256, anything else by its digest.
+    fits = scheme.hash in ("", "sha256") if is_dsse else bool(scheme.hash)
+    if not fits or scheme.is_pss:
+        raise FormatError(
+            code="unsupported_algorithm", object=where, attempt="store the signature in the log",
+            cause=f"logs take no {signed.scheme} signatures of format {'bundle' if is_dsse else 'sig'}",
+            advice="Use a P-256 or RSA key; with Ed25519, formats: [bundle].",
+        )
     if signed.envelope is not None:
         envelope = _strict_json.dumps(dsse.encode(signed.envelope), escape_html=False)
         return bodies.dsse(envelope=envelope, verifier_pem=signed.verifier_pem)
-    scheme = SCHEMES[signed.scheme]
-    if not scheme.hash or scheme.is_pss:
-        raise FormatError(
-            code="unsupported_algorithm", object=where, attempt="store the signature in the log",
-            cause=f"logs take no {signed.scheme} signatures of format sig",
-            advice="Use a P-256 or RSA key, or formats: [bundle].",
-        )
-    hash_algorithm = t.cast(bodies.HashAlgorithm, scheme.hash)
     return bodies.hashedrekord(
-        digest=hashlib.new(scheme.hash, signed.message).digest(), hash_algorithm=hash_algorithm,
+        digest=hashlib.new(scheme.hash, signed.message).digest(),
+        hash_algorithm=t.cast(bodies.HashAlgorithm, scheme.hash),
         signature=signed.signature, verifier_pem=signed.verifier_pem,
     )
 

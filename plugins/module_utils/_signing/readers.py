@@ -30,8 +30,8 @@ _LIMITS: dict[tuple[Format, bool], dict[Kind, str]] = {
     },
     ("sig", True): {
         "tried": "with the bare key, cosign 2 and cosign 3 take it only until its certificate expires",
-        "told": "podman and CRI-O refuse it; cosign 2 and cosign 3 take it only until its certificate expires, and only "
-        f"with the bare key and {_WITH_FLAG}",
+        "told": "podman and CRI-O refuse it; cosign 2 and cosign 3 take it only with the bare key, until its "
+        f"certificate expires, and with {_WITH_FLAG}",
         "refused": "cosign 2, cosign 3, podman and CRI-O refuse it",
     },
     ("bundle", True): {

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import datetime
 import typing as t
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
-from .._errors import HallmarkError, Reason, RegistryError, VerificationError
+from .._errors import HallmarkError, LibraryError, Reason, RegistryError, VerificationError
 from .._keys import algorithms
 from .._keys.pem import PublicKey
 from .._keys.signers.protocol import Signer
@@ -66,7 +67,10 @@ class Wish:
         """
         if self.signature_algorithm:
             return self.signature_algorithm
-        return "ecdsa-sha256" if format == "sig" and public.algorithm.family == "ec" else public.algorithm.schemes[0]
+        # Rekor takes the payloads of C(.sig) with the curve's hash only, and envelopes with SHA-256 only.
+        with_sha256: Format = "bundle" if self.notary and self.notary.log else "sig"
+        is_short = format == with_sha256 and public.algorithm.family == "ec"
+        return "ecdsa-sha256" if is_short else public.algorithm.schemes[0]
 
     def schemes(self, signer: Signer, format: Format) -> tuple[str, ...] | None:
         """Return the schemes that a signature by C(signer) may be in; None for all that its key usually signs in."""
@@ -162,7 +166,7 @@ class Work:
 
         Raises RegistryError where the registry, not the signature, is to blame: signing on could double one.
         """
-        found = list(candidates.find(self.store, image, digest, format))
+        found = list(candidates.find(self.store, image, digest, format, fetches_all=True))
         for one in found:
             if isinstance(one, RegistryError) and one.code in ("registry_error", "unauthorized"):
                 raise one
@@ -203,6 +207,7 @@ def sign_image(store: Store[Image], image: str, wish: Wish) -> Outcome:
                 if "bundle" in wish.formats:
                     _sign_bundle(work, resolved, subject, wish, present["bundle"].candidates)
             _warn_of_hidden(work, resolved, subject.digest, wish, present)
+        _warn_of_readers(work, resolved, wish)
     except HallmarkError as exc:
         return work.outcome(exc)
     return work.outcome()
@@ -355,11 +360,33 @@ def _warn_of_hidden(
         ))
 
 
+def _warn_of_readers(work: Work, image: Image, wish: Wish) -> None:
+    """Warn of signatures that some readers do not take."""
+    usual = ("ecdsa-sha256", "rsa-pkcs1v15-sha256")
+    for signer in wish.signers:
+        for format in wish.formats:
+            scheme = wish.scheme(signer.public, format)
+            certified = signer.public.key_id in wish.certificates
+            if scheme in usual and not certified:
+                continue
+            from . import readers
+
+            limits = readers.limits(signer.public.algorithm.name, scheme, format, with_certificate=certified)
+            if limits:
+                work.warnings.append(Reason(
+                    "limited_readers", f"{image.name}: of the {format} signature by {signer.public.key_id}: {limits}.",
+                    str(image),
+                ))
+
+
 def key_id_of(candidate: Candidate, known: t.Sequence[PublicKey]) -> str | None:
     """Return the key id of a signature: proven by a known key, else as hinted, else None."""
     for public in known:
-        if _is_by(candidate, public):
-            return public.key_id
+        # Whoever made it may have chosen another scheme than the usual ones. Without PyNaCl nobody knows whose an
+        # Ed25519 signature is that is not pure.
+        with suppress(LibraryError):
+            if _is_by(candidate, public, algorithms.able(public.algorithm)):
+                return public.key_id
     # A hint that names a key we know, and that key did not make it, is a lie.
     if candidate.hinted_key_id in {public.key_id for public in known}:
         return None

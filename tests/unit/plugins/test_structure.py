@@ -51,6 +51,7 @@ LATE = {
     ("module_utils/_signing/copying.py", "module_utils/_signing/archiving.py"),
     ("module_utils/_signing/evidence.py", "module_utils/_transparency/timestamp.py"),
     ("module_utils/_signing/sign.py", "module_utils/_signing/accompany.py"),
+    ("module_utils/_signing/sign.py", "module_utils/_signing/readers.py"),
     ("module_utils/_signing/verify.py", "module_utils/_signing/certified.py"),
     ("module_utils/_signing/verify.py", "module_utils/_signing/evidence.py"),
     ("module_utils/_signing/verify.py", "module_utils/_signing/matching.py"),
@@ -62,6 +63,7 @@ LATE = {
     ("modules/image_signature.py", "module_utils/_signing/remove.py"),
     ("modules/image_verify.py", "module_utils/_ansible/evidence.py"),
     ("modules/image_verify.py", "module_utils/_signing/through_index.py"),
+    ("modules/signing_key.py", "module_utils/_keys/certificate_request.py"),
 }
 THIRD_PARTY = {"cryptography", "docker", "nacl", "rfc3161_client", "urllib3", "jmespath", "requests", "yaml"}
 FORBIDDEN_CALLS = {"__import__", "eval", "exec", "compile"}

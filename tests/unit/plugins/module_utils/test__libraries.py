@@ -18,7 +18,7 @@ from ansible_collections.hallmark.signing.plugins.module_utils._errors import Li
 PACKAGE = "ansible_collections.hallmark.signing.plugins.module_utils"
 GUARDED = (
     "_libraries", "_keys.pem", "_keys.encrypted_key", "_keys.algorithms", "_keys.fingerprint", "_keys.certificate",
-    "_keys.signers.file", "_keys.signers.protocol",
+    "_keys.signers.file", "_keys.signers.protocol", "_transparency.timestamp",
 )
 # What stands in for each library: it is found before the real one.
 Install = t.Callable[[str, str], pathlib.Path]
@@ -83,6 +83,25 @@ def test_library_without_version_is_refused(install: Install) -> None:
         _libraries.require("hallmark_stand_in", floor="1")
 
 
+# rfc3161-client is of that kind.
+def test_version_may_be_known_to_the_installer_only(install: Install, tmp_path: pathlib.Path) -> None:
+    install("hallmark_stand_in", "")
+    (tmp_path / "hallmark_stand_in-1.9.dist-info").mkdir()
+    (tmp_path / "hallmark_stand_in-1.9.dist-info" / "METADATA").write_text(
+        "Metadata-Version: 2.1\nName: hallmark-stand-in\nVersion: 1.9\n"
+    )
+    _libraries.require("hallmark_stand_in", floor="1.9")
+    with pytest.raises(LibraryError, match=r"version 1\.9 in .* is older than 2"):
+        _libraries.require("hallmark_stand_in", floor="2")
+
+
+def test_version_of_the_library_itself_counts_first(install: Install, tmp_path: pathlib.Path) -> None:
+    install("hallmark_stand_in", "__version__ = '3'\n")
+    (tmp_path / "hallmark_stand_in-1.9.dist-info").mkdir()
+    (tmp_path / "hallmark_stand_in-1.9.dist-info" / "METADATA").write_text("Name: hallmark-stand-in\nVersion: 1.9\n")
+    _libraries.require("hallmark_stand_in", floor="3")
+
+
 def test_library_without_place_is_refused(install: Install) -> None:
     install("hallmark_stand_in", "__version__ = '1'\ndel __file__\n")
     with pytest.raises(LibraryError, match="version 1 in an unknown place is older than 2"):
@@ -103,7 +122,7 @@ def test_library_that_cannot_be_imported_is_missing(install: Install, text: str)
     ("library", "package", "older"),
     [
         ("cryptography", "cryptography", "41.9"), ("urllib3", "urllib3", "1.26.20"), ("docker", "docker", "7.0.0"),
-        ("nacl", "PyNaCl", "1.4.0"),
+        ("nacl", "PyNaCl", "1.4.0"), ("rfc3161_client", "rfc3161-client", "1.0.8"),
     ],
 )
 def test_own_floor_is_the_default_and_the_package_is_named(
@@ -131,5 +150,5 @@ def test_optional_hides_missing_imports_only() -> None:
 @pytest.mark.parametrize("module", GUARDED)
 def test_module_is_importable_without_third_party_libraries(module: str) -> None:
     root = pathlib.Path(_libraries.__file__).parents[5]
-    code = f"import sys\nfor n in ('cryptography', 'nacl'): sys.modules[n] = None\nimport {PACKAGE}.{module}\n"
+    code = f"import sys\nfor n in ('cryptography', 'nacl', 'rfc3161_client'): sys.modules[n] = None\nimport {PACKAGE}.{module}\n"
     subprocess.run([sys.executable, "-c", code], check=True, env={**os.environ, "PYTHONPATH": str(root)})

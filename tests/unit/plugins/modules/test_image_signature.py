@@ -14,6 +14,7 @@ from ansible_collections.hallmark.signing.plugins.module_utils._keys import priv
 from ansible_collections.hallmark.signing.plugins.module_utils._keys.fingerprint import key_id
 from ansible_collections.hallmark.signing.plugins.modules import image_copy, image_signature
 from ansible_collections.hallmark.signing.tests.unit.fake_registry import FakeRegistry, Fault
+from cryptography.hazmat.primitives.asymmetric import ec
 
 ITEM = {"image", "reference", "digest", "changed", "failed", "reasons", "warnings", "signatures"}
 SIGNATURE = {"format", "digest", "subject", "key_id", "algorithm", "annotations", "created"}
@@ -337,11 +338,11 @@ def test_key_id_of_a_signer_is_kept_to_before_anything_is_signed(
     assert run(image, signers=[{"private_key_path": key, "key_id": id_of(p256)}]).result["changed"]
 
 
-def test_key_that_signs_no_images_is_refused(
-    run: Run, registry: FakeRegistry, image: str, home: pathlib.Path, p384: t.Any, private_pem: t.Callable[..., bytes]
+def test_key_of_an_unknown_kind_is_refused(
+    run: Run, registry: FakeRegistry, image: str, home: pathlib.Path, private_pem: t.Callable[..., bytes]
 ) -> None:
-    (home / "p384").write_bytes(private_pem(p384))
-    ended = run(image, signers=[{"private_key_path": str(home / "p384")}])
+    (home / "k256").write_bytes(private_pem(ec.generate_private_key(ec.SECP256K1())))
+    ended = run(image, signers=[{"private_key_path": str(home / "k256")}])
     assert (ended.codes, writes(registry)) == (["unsupported_algorithm"], 0)
 
 
@@ -446,7 +447,7 @@ def test_formats_to_remove_can_be_chosen(run: Run, image: str, signers: t.Any) -
 
 
 def test_public_keys_recognise_signatures(
-    run: Run, registry: FakeRegistry, image: str, signers: t.Any, home: pathlib.Path, p256: t.Any, p384: t.Any,
+    run: Run, registry: FakeRegistry, image: str, signers: t.Any, home: pathlib.Path, p256: t.Any,
     public_pem: t.Callable[..., bytes],
 ) -> None:
     run(image, signers=signers, formats=["sig"])
@@ -460,10 +461,10 @@ def test_public_keys_recognise_signatures(
     assert not ended.result["changed"]
     assert [warning["code"] for warning in ended.result["results"][0]["warnings"]] == ["key_unknown"]
     (home / "pub").write_bytes(public_pem(p256))
-    (home / "p384").write_bytes(public_pem(p384))
+    (home / "k256").write_bytes(public_pem(ec.generate_private_key(ec.SECP256K1())))
     options = {"state": "absent", "key_ids": [id_of(p256)]}
     assert run(image, **options, public_key_paths=[str(home / "missing")]).codes == ["not_found"]
-    assert run(image, **options, public_key_paths=[str(home / "p384")]).codes == ["unsupported_algorithm"]
+    assert run(image, **options, public_key_paths=[str(home / "k256")]).codes == ["unsupported_algorithm"]
     assert run(image, **options, public_key_paths=[str(home / "pub")]).result["changed"]
 
 

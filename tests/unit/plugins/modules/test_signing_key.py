@@ -16,7 +16,7 @@ from ansible_collections.hallmark.signing.plugins.module_utils._keys import algo
 from ansible_collections.hallmark.signing.plugins.module_utils._keys.fingerprint import key_id
 from ansible_collections.hallmark.signing.plugins.modules import signing_key
 
-KEYS = ["path", "key_id", "public_key", "algorithm", "format", "encrypted", "mode"]
+KEYS = ["path", "key_id", "public_key", "csr", "algorithm", "format", "encrypted", "mode"]
 PASSPHRASE = "canary passphrase"
 Run = t.Callable[..., t.Any]
 Write = t.Callable[..., bytes]

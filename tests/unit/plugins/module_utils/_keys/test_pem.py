@@ -15,7 +15,7 @@ import pytest
 from ansible_collections.hallmark.signing.plugins.module_utils._errors import KeyFileError
 from ansible_collections.hallmark.signing.plugins.module_utils._keys import encrypted_key, pem, private_key
 from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import dsa, ec, rsa, x25519
+from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed25519, rsa, x25519
 
 PASSPHRASE = b"correct horse"
 WRONG = b"incorrect mule"
@@ -559,6 +559,64 @@ def test_rsa_keys_under_which_anyone_signs_are_refused(
     data = _rsa_public_key_pem(modulus, exponent, pem_block)
     with pytest.raises(KeyFileError):
         _public(data)
+
+
+# edwards25519 (RFC 8032 section 5.1), as slow as it is short.
+PRIME, ORDER = 2**255 - 19, 2**252 + 27742317777372353535851937790883648493
+CURVE_D = -121665 * pow(121666, -1, PRIME) % PRIME
+
+
+def _added(one: tuple[int, int], other: tuple[int, int]) -> tuple[int, int]:
+    (a, b), (c, d) = one, other
+    factor = CURVE_D * a * b * c * d
+    return (
+        (a * d + b * c) * pow(1 + factor, -1, PRIME) % PRIME, (b * d + a * c) * pow(1 - factor, -1, PRIME) % PRIME,
+    )
+
+
+def _point(y: int) -> tuple[int, int] | None:
+    square = (y * y - 1) * pow(CURVE_D * y * y + 1, -1, PRIME) % PRIME
+    root = pow(square, (PRIME + 3) // 8, PRIME)
+    for x in (root, root * pow(2, (PRIME - 1) // 4, PRIME) % PRIME):
+        if x * x % PRIME == square:
+            return x, y
+    return None
+
+
+def _times(factor: int, point: tuple[int, int]) -> tuple[int, int]:
+    found = (0, 1)
+    for bit in f"{factor:b}":
+        found = _added(found, found)
+        found = _added(found, point) if bit == "1" else found
+    return found
+
+
+def _small_order() -> set[int]:
+    """The y of all points whose order divides 8: multiples of one of order 8, found by clearing the large factor."""
+    for y in range(2, 100):
+        point = _point(y)
+        if point is not None:
+            point = _times(ORDER, point)
+            if _times(4, point) != (0, 1):
+                return {_times(factor, point)[1] for factor in range(8)}
+    raise AssertionError("unreachable")
+
+
+def test_ed25519_keys_under_which_anyone_signs_are_refused(pem_block: Write) -> None:
+    small = _small_order()
+    assert len(small) == 5
+    # What is below 2^255 and not below the prime is another spelling of the same.
+    spellings = {y + more for y in small for more in (0, PRIME) if y + more < 2**255}
+    assert len(spellings) == 7
+    for encoded in (y | sign << 255 for y in spellings for sign in (0, 1)):
+        key = ed25519.Ed25519PublicKey.from_public_bytes(encoded.to_bytes(32, "little"))
+        assert "small order" in _public_refused(pem_block("PUBLIC KEY", _der(key)), "malformed").cause
+        with pytest.raises(KeyFileError, match="small order"):
+            pem.public_key(key, where="/srv/key")
+    for encoded in (2, 3, PRIME - 2):
+        assert _public(pem_block("PUBLIC KEY", _der(
+            ed25519.Ed25519PublicKey.from_public_bytes(encoded.to_bytes(32, "little"))
+        ))).algorithm.name == "ed25519"
 
 
 # --- writing

@@ -479,7 +479,7 @@ def _demands() -> t.Iterator[Case]:
     fulcio = other_name("1.3.6.1.4.1.57264.1.7", utf8("user!example.com"))
     yield chain("critical-other-name", leaf=leaf(sans=[fulcio], critical_sans=True))
     for what, text in (("nul", "ci.example.com\0.example.org"), ("new-line", "ci.example.com\n")):
-        why: dict[str, t.Any] = {name: f"{name} does not look at names nobody asks for" for name in ("openssl", "cosign")}
+        why: dict[str, t.Any] = dict.fromkeys(("openssl", "cosign"), "it does not look at names nobody asks for")
         yield chain(f"{what}-in-a-name", UNTRUSTED, leaf=leaf(sans=[JOB, dns(text)]), **why)
         yield chain(f"{what}-in-a-name-of-an-intermediate", UNTRUSTED, sub=authority("sub", "root", sans=[dns(text)]),
                     **why)
@@ -508,7 +508,8 @@ def _weak() -> t.Iterator[Case]:
         weak = Subject("root", kind)
         yield chain(f"root-with-{kind}", UNTRUSTED, sub=authority("sub", weak), root=authority(weak), **both)
     restricted = rsa_spki(sub.key.public_key(), algorithm=PSS_RESTRICTED)
-    yield chain("key-restricted-to-pss", UNTRUSTED, leaf=leaf(sub), sub=with_key(authority(sub, "root"), "root", restricted))
+    yield chain("key-restricted-to-pss", UNTRUSTED, leaf=leaf(sub),
+                sub=with_key(authority(sub, "root"), "root", restricted))
 
 
 def _cross_signed() -> t.Iterator[Case]:
@@ -629,17 +630,18 @@ def _forbidden_names() -> t.Iterator[Case]:
                       subject=addressed, cosign="Go looks at alternative names alone")
     yield chain("names-of-the-root-not-held-to", UNTRUSTED, root=authority("root", excluded=[JOB_HOST]))
     yield chain("names-of-an-intermediate-not-held-to", UNTRUSTED, intermediates=(
-        authority("sub", "two", sans=[dns("sub.example.org")]), authority("two", "root", permitted=[dns("example.com")]),
+        authority("sub", "two", sans=[dns("sub.example.org")]),
+        authority("two", "root", permitted=[dns("example.com")]),
     ))
 
 
 def _odd_constraints() -> t.Iterator[Case]:
-    text = "it compares the text, whatever it means"
+    text, found = "it compares the text, whatever it means", "it finds the host"
     for id, name_, base, openssl, cosign in (
         ("email-quoted", email('"dev"@example.com'), email("dev@example.org"), text, "Go unquotes"),
         ("uri-without-host", uri("urn:example:job"), JOB_HOST, "", ""),
         ("uri-with-address", uri("https://192.0.2.7/job"), JOB_HOST, text, ""),
-        ("uri-with-user", uri("https://ci.example.com@example.org/"), JOB_HOST, "it finds the host", "it finds the host"),
+        ("uri-with-user", uri("https://ci.example.com@example.org/"), JOB_HOST, found, found),
         ("dns-with-empty-label", dns("ci..example.com"), dns("example.org"), text, ""),
         ("dns-with-a-point-behind", dns("ci.example.com."), dns("example.org"), text, ""),
     ):

@@ -12,7 +12,7 @@ import typing as t
 import pytest
 from ansible_collections.hallmark.signing.tests.unit.fake_registry import FakeRegistry
 from ansible_collections.hallmark.signing.tests.unit.plugins.module_utils._signing.signing_bench import Bench, Key
-from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
 
 @pytest.fixture(scope="session")
@@ -34,6 +34,24 @@ def carol(rsa2048: rsa.RSAPrivateKey) -> Key:
 
 
 @pytest.fixture(scope="session")
+def dave(p384: ec.EllipticCurvePrivateKey) -> Key:
+    """A P-384 key."""
+    return Key("dave", p384)
+
+
+@pytest.fixture(scope="session")
+def erin(p521: ec.EllipticCurvePrivateKey) -> Key:
+    """A P-521 key."""
+    return Key("erin", p521)
+
+
+@pytest.fixture(scope="session")
+def frank(ed25519_key: ed25519.Ed25519PrivateKey) -> Key:
+    """An Ed25519 key."""
+    return Key("frank", ed25519_key)
+
+
+@pytest.fixture(scope="session")
 def mallory() -> Key:
     """A P-256 key that is never trusted."""
     return Key("mallory", ec.generate_private_key(ec.SECP256R1()))
@@ -41,7 +59,7 @@ def mallory() -> Key:
 
 @pytest.fixture(params=["alice", "carol"], ids=["p256", "rsa"])
 def key(request: pytest.FixtureRequest) -> Key:
-    """A key of each family that signs images."""
+    """A key of each family that is in wide use."""
     return t.cast(Key, request.getfixturevalue(request.param))
 
 

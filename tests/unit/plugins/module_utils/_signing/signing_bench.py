@@ -21,7 +21,7 @@ from ansible_collections.hallmark.signing.plugins.module_utils._signing.signatur
 from ansible_collections.hallmark.signing.tests.unit import fake_registry
 from ansible_collections.hallmark.signing.tests.unit.fake_registry import FakeRegistry, Seen
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
 
 REPOSITORY = "team/app"
 SIG_TYPE = "application/vnd.dev.cosign.simplesigning.v1+json"
@@ -45,7 +45,7 @@ class Key:
     """A key pair under a name."""
 
     name: str
-    private: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
+    private: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey | ed25519.Ed25519PrivateKey
 
     @property
     def public(self) -> pem.PublicKey:
@@ -68,8 +68,10 @@ class Key:
         return authority.Authority(self.name, self.public)
 
     def sign(self, message: bytes, digest: hashes.HashAlgorithm | None = None) -> bytes:
-        """Sign as cosign does: ECDSA or RSA PKCS#1 v1.5, with SHA-256 unless told otherwise."""
+        """Sign as cosign 2 does: ECDSA or RSA PKCS#1 v1.5, with SHA-256 unless told otherwise; Ed25519 plainly."""
         digest = digest or hashes.SHA256()
+        if isinstance(self.private, ed25519.Ed25519PrivateKey):
+            return self.private.sign(message)
         if isinstance(self.private, ec.EllipticCurvePrivateKey):
             return self.private.sign(message, ec.ECDSA(digest))
         return self.private.sign(message, padding.PKCS1v15(), digest)

@@ -490,11 +490,19 @@ class Meeting:
         """The public half."""
         return self.key.public
 
-    def sign(self, message: bytes) -> bytes:
+    @property
+    def chooses_scheme(self) -> bool:
+        """As a key file."""
+        return True
+
+    def prepare(self, messages: t.Collection[bytes]) -> None:
+        """As a key file."""
+
+    def sign(self, message: bytes, *, scheme: str | None = None) -> bytes:
         """Sign."""
         with contextlib.suppress(threading.BrokenBarrierError):
             self.barrier.wait(0.5)
-        return self.key.sign(message)
+        return self.key.signer.sign(message, scheme=scheme)
 
 
 def test_two_tags_of_one_image_signed_at_once_get_one_signature(bench: Bench, alice: Key, format: Format) -> None:

@@ -45,6 +45,7 @@ from cryptography.hazmat.primitives.asymmetric import ed25519, padding, rsa, uti
 ACCEPTED = "accepted"
 ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
 ED25519 = ed25519.Ed25519PrivateKey.generate()
+ED25519_ORDER = 2**252 + 27742317777372353535851937790883648493
 
 
 # What the corpus is made of --------------------------------------------------------------------------------------
@@ -745,11 +746,28 @@ def test_s12_a_key_under_another_label_is_no_authority(alice: Key, label: str) -
     assert caught.value.code in ("malformed", "unsupported_algorithm")
 
 
-def test_s13_an_ed25519_key_is_no_authority() -> None:
-    public = pem.public_key(ED25519.public_key(), where="x")
-    with pytest.raises(HallmarkError) as caught:
-        authority.demand([authority.Authority("ed25519", public)])
-    assert caught.value.code == "unsupported_algorithm"
+@pytest.mark.parametrize("scheme", ["ed25519", "ed25519ph"])
+def test_s13_an_ed25519_signature_has_one_encoding(fallback: Bench, frank: Key, scheme: str) -> None:
+    content = compact(fallback.claim())
+    signature = algorithms.sign(frank.private, content, scheme=scheme)
+    number = int.from_bytes(signature[32:], "little")
+    for more in (ED25519_ORDER, 2 * ED25519_ORDER):
+        other = signature[:32] + (number + more).to_bytes(32, "little")
+        fallback.put_layers([fallback.layer(content, other)])
+        verdict = fallback.verify(frank, formats=("sig",))
+        assert [reason.code for reason in verdict.reasons] == ["signature_invalid"]
+    fallback.put_layers([fallback.layer(content, signature)])
+    assert fallback.verify(frank, formats=("sig",)).verified
+
+
+def test_s13_an_ed25519_key_of_small_order_is_no_authority() -> None:
+    # The neutral point as the key and as R, and zero: OpenSSL takes that for a signature over anything.
+    neutral = (1).to_bytes(32, "little")
+    anybody = ed25519.Ed25519PublicKey.from_public_bytes(neutral)
+    anybody.verify(neutral + bytes(32), b"anything")
+    with pytest.raises(HallmarkError, match="small order") as caught:
+        pem.public_key(anybody, where="x")
+    assert caught.value.code == "malformed"
 
 
 # Policy ----------------------------------------------------------------------------------------------------------

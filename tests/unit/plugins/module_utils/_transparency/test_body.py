@@ -164,6 +164,10 @@ VERIFIERS = (
     pem("CERTIFICATE", t.cast(bytes, SIGNERS["certificate"].certificate)) * 2,
     pem("CERTIFICATE", t.cast(bytes, SIGNERS["certificate"].certificate)[:-1]),
     pem("PUBLIC KEY", t.cast(bytes, SIGNERS["certificate"].certificate)),
+    # Of a version that does not exist.
+    pem("CERTIFICATE", t.cast(bytes, SIGNERS["certificate"].certificate).replace(
+        bytes.fromhex("a003020102"), bytes.fromhex("a003020105"), 1
+    )),
     # A curve that is known to the library and not used here.
     pem("PUBLIC KEY", spki(ec.generate_private_key(ec.SECP256K1()))),
 )

@@ -114,6 +114,24 @@ def test_a_promise_alone_is_enough_where_no_proof_is_needed() -> None:
     refuses(entry, "it comes without an inclusion proof")
 
 
+def test_without_a_signature_the_rest_is_checked() -> None:
+    def verify_alone(entry: LogEntry) -> datetime.datetime | None:
+        return proof.verify(
+            entry, subject=None, keys=[V1.known, V2.known], needs_proof=True, now=NOW, where="registry/image"
+        )
+
+    for signer in (BY_KEY, Signer(OTHER_KEY), BY_CERTIFICATE):
+        assert verify_alone(V1.enter(body("dsse", 1, signer, b"anything"))) == MOMENT
+        assert verify_alone(V2.enter(body("hashedrekord", 2, signer, b"anything"))) is None
+    for bad in (
+        replace(good(), proof=None), replace(good(), log_id=b"x" * 32), replace(good(), index=7),
+        with_proof(good(), root=bytes(32)), good(hint=b"hint"),
+    ):
+        with pytest.raises(VerificationError) as caught:
+            verify_alone(bad)
+        assert caught.value.code == "log_invalid"
+
+
 def test_nothing_at_all_is_not_enough() -> None:
     cause = "it comes without an inclusion proof"
     refuses(replace(good(), proof=None, signed_entry_timestamp=None), cause, needs_proof=False)
@@ -174,13 +192,14 @@ def test_entries_about_something_else(kind: str, version: int, is_dsse: bool) ->
 
 
 @pytest.mark.parametrize(("kind", "version", "is_dsse"), CONTENT)
-def test_certificates_and_keys_do_not_stand_in_for_each_other(kind: str, version: int, is_dsse: bool) -> None:
+def test_a_certificate_must_be_the_one_that_was_logged(kind: str, version: int, is_dsse: bool) -> None:
     content = CONTENT[kind, version, is_dsse]
     log = V1 if version == 1 else V2
     entries_of = {signer: log.enter(body(kind, version, signer, content)) for signer in (BY_KEY, BY_CERTIFICATE)}
     cause = "it names another certificate"
-    refuses(entries_of[BY_CERTIFICATE], cause, signer=BY_KEY, is_dsse=is_dsse)
     refuses(entries_of[BY_KEY], cause, signer=BY_CERTIFICATE, is_dsse=is_dsse)
+    # Who trusts the key needs no certificate, and does not mind one.
+    verify(entries_of[BY_CERTIFICATE], signer=BY_KEY, is_dsse=is_dsse)
     # Another certificate of the same key, and the same certificate for another key.
     refuses(entries_of[BY_CERTIFICATE], cause, signer=Signer(KEY, certificate(KEY, "else")), is_dsse=is_dsse)
     refuses(
