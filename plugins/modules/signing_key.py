@@ -180,7 +180,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ..module_utils._ansible import args, deps, results, secrets
 from ..module_utils._custody import key_file, private_file, public_file
 from ..module_utils._errors import HallmarkError, KeyFileError
-from ..module_utils._keys import algorithms, pem, private_key
+from ..module_utils._keys import algorithms, making, pem, private_key
 from ..module_utils._keys.files import read_key_file
 from ..module_utils._keys.fingerprint import expect_key_id
 
@@ -242,7 +242,7 @@ def _present(module: AnsibleModule) -> dict[str, t.Any]:
         # What will be refused is refused before there is a key: a new one can have no public files yet.
         for option, is_of in _PUBLIC_FILES.items():
             if params[option]:
-                public_file.ensure_public_file(params[option], b"", dry_run=True, is_former=is_of(wanted.key_id))
+                public_file.ensure_public_file(params[option], None, dry_run=True, is_former=is_of(wanted.key_id))
     made = key_file.ensure_present(params["path"], wanted, lambda: _new_key(module), dry_run=module.check_mode)
     result = {
         "path": params["path"], "changed": made.changed, **made.facts(), "csr": None,
@@ -293,7 +293,7 @@ def _ensure_request(
     if former is not None and former.satisfies(wanted, own.key_id):
         data, text = former.data, former.pem
     elif module.check_mode:
-        data, text = b"", None
+        data, text = None, None
     else:
         signer = private_key.read_private_key(
             read_key_file(params["path"]), passphrase=secrets.passphrase(params), where=params["path"]
@@ -342,7 +342,7 @@ def _read_source(params: dict[str, t.Any]) -> private_key.PrivateKey:
 def _new_key(module: AnsibleModule) -> algorithms.AnyPrivateKey | None:
     if module.params["source_path"]:
         return _read_source(module.params).key
-    return None if module.check_mode else algorithms.generate(algorithms.by_name(module.params["algorithm"]))
+    return None if module.check_mode else making.generate(algorithms.by_name(module.params["algorithm"]))
 
 
 def _absent(module: AnsibleModule) -> dict[str, t.Any]:

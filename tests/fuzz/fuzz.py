@@ -17,20 +17,23 @@ folder that holds ansible_collections in PYTHONPATH.
 from __future__ import annotations
 
 import argparse
-import concurrent.futures
-import importlib
 import os
 import pathlib
 import re
 import resource
-import subprocess
+import signal
 import sys
 import time
 import typing as t
+from dataclasses import dataclass
 
-_BEGUN = time.monotonic()
+import atheris
+import mutation
+
+with atheris.instrument_imports(include=["ansible_collections.hallmark.signing.plugins", "tarfile"]):
+    from targets import TARGETS
+
 _WORK = pathlib.Path(".work/fuzz")
-_INSTRUMENTED = ["ansible_collections.hallmark.signing.plugins", "tarfile"]
 _MAX_SIZE = 256 * 1024
 # What one input may take: seconds of processor time, and memory beside a multiple of its own size.
 _MAX_SECONDS = 2.0
@@ -41,16 +44,6 @@ _TIMEOUT = 20
 _RSS_LIMIT_MB = 1024
 
 
-class Outcome(t.NamedTuple):
-    """What came of one target."""
-
-    name: str
-    executions: int
-    edges: int
-    seconds: float
-    failure: str
-
-
 def main() -> int:
     """Run as the command line says; return the exit status."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -58,97 +51,114 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=180)
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--input", type=pathlib.Path, help="run this one input")
-    parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
-    if options.child:
-        fuzz(options.targets[0], options.seconds)
-    shares = {name: target.share for name, target in importlib.import_module("targets").TARGETS.items()}
-    unknown = set(options.targets) - set(shares)
+    unknown = set(options.targets) - set(TARGETS)
     if unknown or (options.input and len(options.targets) != 1):
         parser.error(f"no target: {', '.join(sorted(unknown))}" if unknown else "--input wants one target")
+    wanted = {name: target for name, target in TARGETS.items() if name in (options.targets or TARGETS)}
     if options.input:
-        importlib.import_module("targets").TARGETS[options.targets[0]].run(options.input.read_bytes())
+        bounded(wanted[options.targets[0]].run)(options.input.read_bytes())
         return 0
-    wanted = {name: share for name, share in shares.items() if name in (options.targets or shares)}
     return run_all(wanted, options.seconds, options.jobs)
 
 
 # --- all targets -----------------------------------------------------------------------------------------------------
 
 
-def run_all(shares: dict[str, int], seconds: float, jobs: int) -> int:
-    """Run each target in a process of its own, the longest first; print what came of it."""
+def run_all(targets: dict[str, t.Any], seconds: float, jobs: int) -> int:
+    """Run each target in a process of its own, those with the largest shares first; print what came of them."""
     (_WORK / "found").mkdir(parents=True, exist_ok=True)
     print(f"{'target':<14}{'executions':>12}{'edges':>8}{'seconds':>9}", flush=True)
-    with concurrent.futures.ThreadPoolExecutor(jobs) as pool:
-        running = [
-            pool.submit(run_target, name, seconds * share / sum(shares.values()))
-            for name, share in sorted(shares.items(), key=lambda item: -item[1])
-        ]
-        outcomes = []
-        for done in concurrent.futures.as_completed(running):
-            one = done.result()
-            outcomes.append(one)
-            print(f"{one.name:<14}{one.executions:>12}{one.edges:>8}{one.seconds:>9.0f}  {one.failure}".rstrip(), flush=True)
-    failed = [one.name for one in outcomes if one.failure]
-    print(f"{sum(one.executions for one in outcomes)} executions, {len(outcomes) - len(failed)} targets held"
+    waiting = sorted(targets, key=lambda name: targets[name].share)
+    whole = sum(target.share for target in targets.values())
+    running: list[Run] = []
+    executions, failed = 0, []
+    while waiting or running:
+        while waiting and len(running) < jobs:
+            name = waiting.pop()
+            running.append(Run.begin(name, targets[name], seconds * targets[name].share / whole))
+        time.sleep(0.05)
+        for run in [run for run in running if run.is_over()]:
+            running.remove(run)
+            executed, line = run.told()
+            print(line, flush=True)
+            executions += executed
+            failed += [run.name] if run.status else []
+    print(f"{executions} executions, {len(targets) - len(failed)} targets held"
           + (f", {len(failed)} did not: {', '.join(failed)}" if failed else ""))
     return 1 if failed else 0
 
 
-def run_target(name: str, seconds: float) -> Outcome:
-    """Run one target, and read from its log what came of it."""
-    log = _WORK / f"{name}.log"
-    begun = time.monotonic()
-    with log.open("wb") as stream:
-        try:
-            status = subprocess.run(
-                [sys.executable, __file__, "--child", "--seconds", str(seconds), name],
-                stdout=stream, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, check=False,
-                timeout=seconds + 3 * _TIMEOUT,
-            ).returncode
-        except subprocess.TimeoutExpired:
-            status = -1
-    text = log.read_text("utf-8", "replace")
-    edges = re.findall(r"\bcov: (\d+)", text)
-    executions = re.findall(r"^(?:stat::number_of_executed_units: |#)(\d+)", text, re.MULTILINE)
-    return Outcome(
-        name, int(executions[-1]) if executions else 0, int(edges[-1]) if edges else 0, time.monotonic() - begun,
-        _failure(text, log) if status else "",
-    )
+@dataclass
+class Run:
+    """One target in its process; C(status) is what it ended with."""
+
+    name: str
+    pid: int
+    begun: float
+    deadline: float
+    status: int = 0
+
+    @classmethod
+    def begin(cls, name: str, target: t.Any, seconds: float) -> Run:
+        """Start it. What is loaded is loaded for all of them: that takes longer than some targets run."""
+        sys.stdout.flush()
+        pid = os.fork()
+        if not pid:
+            with log_of(name).open("wb") as log:
+                os.dup2(log.fileno(), 1)
+                os.dup2(log.fileno(), 2)
+            try:
+                fuzz(name, target, seconds)
+            finally:
+                os._exit(1)
+        return cls(name, pid, time.monotonic(), time.monotonic() + seconds + 3 * _TIMEOUT)
+
+    def is_over(self) -> bool:
+        """Look after it; one that does not end is ended."""
+        if time.monotonic() > self.deadline:
+            os.kill(self.pid, signal.SIGKILL)
+        pid, self.status = os.waitpid(self.pid, os.WNOHANG)
+        return pid != 0
+
+    def told(self) -> tuple[int, str]:
+        """Return the number of executions, and the line about it."""
+        text = log_of(self.name).read_text("utf-8", "replace")
+        edges = re.findall(r"\bcov: (\d+)", text) or ["0"]
+        executions = re.findall(r"^(?:stat::number_of_executed_units: |#)(\d+)", text, re.MULTILINE) or ["0"]
+        line = f"{self.name:<14}{executions[-1]:>12}{edges[-1]:>8}{time.monotonic() - self.begun:>9.0f}"
+        return int(executions[-1]), line + (f"  FAILED: {self._failure(text)}" if self.status else "")
+
+    def _failure(self, text: str) -> str:
+        """Return what happened, and where the input is."""
+        saved = re.findall(r"Test unit written to (\S+)", text)
+        said = re.findall(r"^ *=== Uncaught Python exception: ===\s*\n(.*)", text, re.MULTILINE)
+        said += re.findall(r"^==\d+== ?(?:ERROR|FATAL)[: ]+(.*)", text, re.MULTILINE)
+        return f"{(said or ['it ended'])[0][:200]} ({', '.join([*saved, str(log_of(self.name))])})"
 
 
-def _failure(text: str, log: pathlib.Path) -> str:
-    """Return the line that says what happened, and where the input is."""
-    saved = re.findall(r"Test unit written to (\S+)", text)
-    said = re.findall(r"^ *=== Uncaught Python exception: ===\s*\n(.*)", text, re.MULTILINE)
-    said += re.findall(r"^==\d+== ?(?:ERROR|FATAL)[: ]+(.*)", text, re.MULTILINE)
-    return f"FAILED: {(said or ['see the log'])[0][:200]} ({', '.join([*saved, str(log)])})"
+def log_of(name: str) -> pathlib.Path:
+    """Return where the output of a target goes."""
+    return _WORK / f"{name}.log"
 
 
 # --- one target ------------------------------------------------------------------------------------------------------
 
 
-def fuzz(name: str, seconds: float) -> t.NoReturn:
-    """Fuzz one target until its time is over. Does not return: libFuzzer ends the process."""
-    atheris = importlib.import_module("atheris")
-    with atheris.instrument_imports(include=_INSTRUMENTED):
-        target = importlib.import_module("targets").TARGETS[name]
-    mutate = importlib.import_module("mutation").mutate
+def fuzz(name: str, target: t.Any, seconds: float) -> None:
+    """Fuzz one target until its time is over; libFuzzer then ends the process."""
     corpus, seeds, found = _WORK / "corpus" / name, _WORK / "seeds" / name, _WORK / "found"
     for folder in (corpus, seeds, found):
         folder.mkdir(parents=True, exist_ok=True)
     for number, seed in enumerate(target.seeds()):
         (seeds / str(number)).write_bytes(seed)
-    left = max(1, round(seconds - (time.monotonic() - _BEGUN)))
     arguments = [
-        f"-max_total_time={left}", f"-timeout={_TIMEOUT}", f"-rss_limit_mb={_RSS_LIMIT_MB}", f"-max_len={_MAX_SIZE}",
+        f"-max_total_time={max(1, round(seconds))}", f"-timeout={_TIMEOUT}", f"-rss_limit_mb={_RSS_LIMIT_MB}", f"-max_len={_MAX_SIZE}",
         f"-malloc_limit_mb={_RSS_LIMIT_MB // 2}", "-len_control=0", "-print_final_stats=1", "-reload=0",
         f"-artifact_prefix={found}/{name}-",
     ]
-    atheris.Setup([sys.argv[0], *arguments, str(corpus), str(seeds)], bounded(target.run), custom_mutator=mutate)
+    atheris.Setup([sys.argv[0], *arguments, str(corpus), str(seeds)], bounded(target.run), custom_mutator=mutation.mutate)
     atheris.Fuzz()
-    sys.exit(0)
 
 
 def bounded(run: t.Callable[[bytes], None]) -> t.Callable[[bytes], None]:

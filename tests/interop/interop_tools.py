@@ -295,17 +295,38 @@ class Cosign:
             "verify", "--key", str(public), *flags, *arguments, image, environment=environment, **options
         )
 
+    def verify_certified(
+        self, image: str, name: str, *arguments: str, chain: pathlib.Path, log: TransparencyLog | None = None,
+        timestamps: TimestampServer | None = None, format: str | None = None, **options: t.Any,
+    ) -> subprocess.CompletedProcess[str]:
+        """Verify by a private code-signing PKI: C(chain) is its intermediate, then its root, C(name) the signer's."""
+        environment = {}
+        flags = [f"--certificate-identity={name}", "--certificate-oidc-issuer-regexp=.*", "--insecure-ignore-sct"]
+        flags += ["--offline=true"] if log else ["--insecure-ignore-tlog=true"]
+        flags += ["--use-signed-timestamps"] if timestamps else []
+        if (format or self.own_format) == "bundle":
+            flags += ["--trusted-root", str(self.trusted_root(log=log, timestamps=timestamps, chain=chain))]
+        else:
+            flags += ["--new-bundle-format=false"] if self.major >= 3 else []
+            flags += ["--ca-roots", str(chain.with_name("root.pem")), "--ca-intermediates", str(chain)]
+            flags += ["--timestamp-certificate-chain", str(timestamps.chain)] if timestamps else []
+            environment = {"SIGSTORE_REKOR_PUBLIC_KEY": str(log.key)} if log else {}
+        return self.run("verify", *flags, *arguments, image, environment=environment, **options)
+
     def trusted_root(
-        self, *, log: TransparencyLog | None = None, timestamps: TimestampServer | None = None
+        self, *, log: TransparencyLog | None = None, timestamps: TimestampServer | None = None,
+        chain: pathlib.Path | None = None,
     ) -> pathlib.Path:
-        """Write a trusted root with both logs of a server, and an authority. Since version 3."""
+        """Write a trusted root with both logs of a server, an authority, and a PKI. Since version 3."""
         # The host name of the URL must be what the checkpoints of the second log begin with.
         services = [
             f"--rekor=url={log.url},public-key={log.key},{_START}",
             f"--rekor=url={log.url},public-key={log.key2},{_START},origin=127.0.0.1",
         ] if log else []
         services += [f"--tsa=url={timestamps.url},certificate-chain={timestamps.chain}"] if timestamps else []
-        path = self.home / f"trusted-root{''.join(f'-{one.port}' for one in (log, timestamps) if one)}.json"
+        services += [f"--fulcio=url=https://ca.example.com,certificate-chain={chain}"] if chain else []
+        names = [*(one.port for one in (log, timestamps) if one), *([chain.parent.name] if chain else [])]
+        path = self.home / f"trusted-root{''.join(f'-{name}' for name in names)}.json"
         done = self.run("trusted-root", "create", *services, "--out", str(path))
         assert done.returncode == 0, done.stderr
         return path

@@ -19,7 +19,7 @@ import typing as t
 from dataclasses import dataclass, field
 
 import pytest
-from ansible_collections.hallmark.signing.plugins.module_utils._keys import algorithms, pem
+from ansible_collections.hallmark.signing.plugins.module_utils._keys import algorithms, making, pem
 from ansible_collections.hallmark.signing.plugins.module_utils._keys.signers import file as files
 from ansible_collections.hallmark.signing.plugins.module_utils._oci import reference as references
 from ansible_collections.hallmark.signing.plugins.module_utils._signing import (
@@ -285,7 +285,7 @@ class Lab:
             (found,) = candidate.find(self.registry.client, reference, str(reference.digest), row.format)
             assert isinstance(found, candidate.Candidate)
             public = self.keys[kind.key].private.public_key()
-            assert algorithms.scheme_of(public, found.signature, found.signed_bytes) == kind.scheme
+            assert making.scheme_of(public, found.signature, found.signed_bytes) == kind.scheme
             assert found.has_certificate == (row.certificate != "none")
             self._images[place] = image
         return self._images[place]

@@ -26,7 +26,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import quote, urlsplit
 
 import pytest
-from ansible_collections.hallmark.signing.plugins.module_utils._keys import algorithms, pem, private_key
+from ansible_collections.hallmark.signing.plugins.module_utils._keys import algorithms, making, pem, private_key
 from ansible_collections.hallmark.signing.tests.unit.fake_registry import FakeRegistry
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -66,7 +66,7 @@ def _forms(name: str, text: str) -> dict[str, bytes]:
 
 def _client() -> tuple[bytes, bytes]:
     """Return a key and a certificate by which a host is known to a registry."""
-    key = algorithms.generate(algorithms.by_name("ecdsa-p256"))
+    key = making.generate(algorithms.by_name("ecdsa-p256"))
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "client")])
     now = datetime.datetime.now(datetime.timezone.utc)
     certificate = (
@@ -93,7 +93,7 @@ def canaries(tmp_path_factory: pytest.TempPathFactory) -> Canaries:
         forms.update(_forms(name, text))
         (given / name).write_text(text + "\n")
         (given / name).chmod(0o600)
-    key = algorithms.generate(algorithms.by_name("ecdsa-p256"))
+    key = making.generate(algorithms.by_name("ecdsa-p256"))
     plain = private_key.write_private_key(key, format="pem", passphrase=None)
     encrypted = private_key.write_private_key(key, format="pem", passphrase=words["passphrase"].encode())
     (given / "public.pub").write_text(pem.public_key(key.public_key(), where="canary").pem)

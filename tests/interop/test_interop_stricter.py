@@ -14,7 +14,7 @@ import re
 import typing as t
 
 import pytest
-from ansible_collections.hallmark.signing.plugins.module_utils._keys import algorithms, pem, private_key
+from ansible_collections.hallmark.signing.plugins.module_utils._keys import algorithms, making, pem, private_key
 from ansible_collections.hallmark.signing.plugins.module_utils._oci import manifest as manifests
 from ansible_collections.hallmark.signing.plugins.module_utils._oci import reference as references
 from ansible_collections.hallmark.signing.plugins.module_utils._oci.digest import digest_of
@@ -60,10 +60,10 @@ class Maker:
         document: t.Callable[[bytes], bytes] | None = None,
     ) -> str:
         """Attach a payload, signed; C(spell) writes the signature, C(document) changes the manifest."""
-        signature = algorithms.sign(self.key.private, content)
+        signature = making.sign(self.key.private, content)
         while spell is not None and len(signature) % 3 == 0:
             # A length whose base64 has spare bits.
-            signature = algorithms.sign(self.key.private, content)
+            signature = making.sign(self.key.private, content)
         text = (spell or (lambda data: base64.b64encode(data).decode()))(signature)
         layer = attachment.Layer(manifests.Descriptor(
             payload.MEDIA_TYPE, digest_of(content), len(content), "", {attachment.SIGNATURE_ANNOTATION: text}
@@ -85,7 +85,7 @@ class Maker:
         spell: t.Callable[[bytes], bytes] = lambda data: data,
     ) -> str:
         """Attach a bundle over a statement; C(change) changes its members, C(spell) its bytes."""
-        envelope = dsse.Envelope(content, algorithms.sign(self.key.private, dsse.pae(content)))
+        envelope = dsse.Envelope(content, making.sign(self.key.private, dsse.pae(content)))
         document = json.loads(bundle.encode(envelope, key_id=self.key.key_id))
         data = spell(json.dumps(change(document) or document).encode())
         subject = self.registry.client.manifest(self.reference).descriptor()
@@ -306,7 +306,7 @@ def test_cosign_cannot_sign_with_p384_for_itself_and_we_say_why_we_refuse(
     ansible: Ansible, registry: Registry, tmp_path: pathlib.Path, cosigns: list[Cosign]
 ) -> None:
     """K01 has its reason: newer cosigns sign with another hash than they verify with."""
-    key = algorithms.generate(algorithms.by_name("ecdsa-p384"))
+    key = making.generate(algorithms.by_name("ecdsa-p384"))
     private, public = tmp_path / "p384.key", tmp_path / "p384.pub"
     private.touch(mode=0o600)
     private.write_bytes(private_key.write_private_key(key, format="cosign", passphrase=PASSWORD.encode()))
@@ -330,7 +330,7 @@ def test_where_we_are_not_stricter(
     misplaced = Maker(registry, p256)
     elsewhere = Maker(registry, p256)
     content = misplaced.statement()
-    envelope = dsse.Envelope(content, algorithms.sign(p256.private, dsse.pae(content)))
+    envelope = dsse.Envelope(content, making.sign(p256.private, dsse.pae(content)))
     client = registry.client
     raw = referring.bundle_manifest(
         client.manifest(elsewhere.reference).descriptor(), bundle.encode(envelope, key_id=p256.key_id),
@@ -361,7 +361,7 @@ def test_an_expired_certificate_beside_a_signature_by_a_trusted_key_is_not_asked
     """C01: the key is trusted, whatever somebody hung beside its signature; cosign refuses the key then."""
     maker = Maker(registry, p256)
     claim = maker.claim()
-    layer = attachment.sig_layer(claim, algorithms.sign(p256.private, claim), p256.key_id)
+    layer = attachment.sig_layer(claim, making.sign(p256.private, claim), p256.key_id)
     annotations = {**layer.descriptor.annotations, "dev.sigstore.cosign/certificate": _expired_certificate(p256)}
     described = manifests.Descriptor(payload.MEDIA_TYPE, digest_of(claim), len(claim), "", annotations)
     registry.put_sig(maker.image, [attachment.Layer(described, claim)])

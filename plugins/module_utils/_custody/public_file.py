@@ -13,11 +13,12 @@ from .private_file import PUBLIC_MODE, Attributes, open_parent
 
 
 def ensure_public_file(
-    path: str, data: bytes, *, is_former: t.Callable[[bytes], bool], dry_run: bool
+    path: str, data: bytes | None, *, is_former: t.Callable[[bytes], bool], dry_run: bool
 ) -> bool:
     """Make a public file (a key or a chain) present with mode 0644; return whether that changes anything.
 
-    A file with other content is replaced only if C(is_former) recognises it as an older state of the same.
+    A file with other content is replaced only if C(is_former) recognises it as an older state of the same. In a dry
+    run, C(data) may be None: new content that is not known yet.
     Raises CustodyError (destination_occupied and the rest).
     """
     attributes = Attributes(PUBLIC_MODE)
@@ -27,7 +28,7 @@ def ensure_public_file(
         found = folder.inspect(name) if folder else None
         if folder is None or found is None:
             if folder is not None and not dry_run:
-                folder.create(name, data, attributes)
+                folder.create(name, t.cast(bytes, data), attributes)
             return True
         if found.data == data:
             return folder.converge(name, found, attributes, dry_run=dry_run)
@@ -38,7 +39,7 @@ def ensure_public_file(
                 advice="Nothing is overwritten: remove it, or choose another path.",
             )
         if not dry_run:
-            folder.replace(name, data, attributes)
+            folder.replace(name, t.cast(bytes, data), attributes)
         return True
 
 

@@ -111,38 +111,9 @@ def scheme_for(algorithm: Algorithm, name: str, *, where: str) -> Scheme:
     if scheme is None or scheme.family != algorithm.family:
         raise KeyFileError(
             code="unsupported_algorithm", object=where, attempt=f"use the signature algorithm {name[:100]!r}",
-            cause=f"a key of type {algorithm.name} cannot sign in it", advice=f"Use one of {', '.join(able(algorithm))}.",
+            cause=f"keys of type {algorithm.name} cannot", advice=f"Use one of {', '.join(able(algorithm))}.",
         )
     return scheme
-
-
-def generate(algorithm: Algorithm) -> AnyPrivateKey:
-    """Return a new private key of C(algorithm)."""
-    if algorithm.family == "ec":
-        curves: dict[int, ec.EllipticCurve] = {256: ec.SECP256R1(), 384: ec.SECP384R1(), 521: ec.SECP521R1()}
-        return ec.generate_private_key(curves[algorithm.size])
-    if algorithm.family == "rsa":
-        return rsa.generate_private_key(public_exponent=65537, key_size=algorithm.size)
-    return ed25519.Ed25519PrivateKey.generate()
-
-
-def sign(key: AnyPrivateKey, message: bytes, *, scheme: str | None = None) -> bytes:
-    """Return the signature over C(message) in one scheme, by default the first that readers of the key try.
-
-    ECDSA signatures are DER, salts of RSASSA-PSS as long as the hash. Raises KeyFileError for other keys and schemes;
-    LibraryError for ed25519ph without PyNaCl.
-    """
-    algorithm = algorithm_of(key, where="signing key")
-    chosen = scheme_for(algorithm, scheme or algorithm.schemes[0], where="signing key")
-    if isinstance(key, ec.EllipticCurvePrivateKey):
-        return key.sign(message, ec.ECDSA(_hash(chosen)))
-    if isinstance(key, rsa.RSAPrivateKey):
-        return key.sign(message, _padding(chosen), _hash(chosen))
-    if chosen.name == "ed25519":
-        return key.sign(message)
-    from . import ed25519ph
-
-    return ed25519ph.sign(key, message)
 
 
 def verifies(
@@ -160,23 +131,12 @@ def verifies(
     )
 
 
-def scheme_of(key: AnyPublicKey, signature: bytes, message: bytes) -> str:
-    """Return the scheme in which a signature by C(key) was made. Raises KeyFileError (signature_invalid)."""
-    for name in able(algorithm_of(key, where="public key")):
-        if _verifies(key, signature, message, SCHEMES[name]):
-            return name
-    raise KeyFileError(
-        code="signature_invalid", object="signature", attempt="find out how it was made",
-        cause="the key did not make it", advice="Sign anew.",
-    )
-
-
 def _verifies(key: AnyPublicKey, signature: bytes, message: bytes, scheme: Scheme) -> bool:
     try:
         if isinstance(key, ec.EllipticCurvePublicKey):
-            key.verify(signature, message, ec.ECDSA(_hash(scheme)))
+            key.verify(signature, message, ec.ECDSA(hash_of(scheme)))
         elif isinstance(key, rsa.RSAPublicKey):
-            key.verify(signature, message, _padding(scheme), _hash(scheme))
+            key.verify(signature, message, padding_of(scheme), hash_of(scheme))
         elif scheme.name == "ed25519":
             key.verify(signature, message)
         else:
@@ -188,11 +148,13 @@ def _verifies(key: AnyPublicKey, signature: bytes, message: bytes, scheme: Schem
     return True
 
 
-def _hash(scheme: Scheme) -> hashes.HashAlgorithm:
+def hash_of(scheme: Scheme) -> hashes.HashAlgorithm:
+    """Return the hash of a scheme that has one."""
     return t.cast("hashes.HashAlgorithm", getattr(hashes, scheme.hash.upper())())
 
 
-def _padding(scheme: Scheme) -> padding.PKCS1v15 | padding.PSS:
+def padding_of(scheme: Scheme) -> padding.PKCS1v15 | padding.PSS:
+    """Return the padding of a scheme for RSA."""
     if not scheme.is_pss:
         return padding.PKCS1v15()
-    return padding.PSS(mgf=padding.MGF1(_hash(scheme)), salt_length=padding.PSS.DIGEST_LENGTH)
+    return padding.PSS(mgf=padding.MGF1(hash_of(scheme)), salt_length=padding.PSS.DIGEST_LENGTH)

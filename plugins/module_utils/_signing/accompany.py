@@ -9,7 +9,7 @@ from __future__ import annotations
 import typing as t
 
 from .._errors import HallmarkError
-from .._keys import algorithms
+from .._keys import making
 from .._keys.pem import PublicKey
 from . import certified, dsse, evidence
 from .candidate import Candidate
@@ -29,7 +29,7 @@ def material(
     if wish.notary is None:
         return Material(certificate)
     signed = Signed(
-        signature=signature, message=message, scheme=algorithms.scheme_of(public.key, signature, message),
+        signature=signature, message=message, scheme=making.scheme_of(public.key, signature, message),
         spki=public.der, verifier_pem=certificate.pem if certificate else public.pem, envelope=envelope,
     )
     return wish.notary.witness(signed, certificate, where=where)

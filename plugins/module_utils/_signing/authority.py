@@ -88,7 +88,7 @@ def demand(
     names = [authority.name for authority in authorities]
     keys = [authority.public.key_id for authority in authorities if authority.public]
     if not authorities:
-        raise _invalid("trust", "it names no authority", "Name at least one public key or issuer of certificates.")
+        raise _invalid("trust", "it names no authority", "Name at least one public key.")
     if len(set(names)) != len(names) or len(set(keys)) != len(keys):
         raise _invalid("trust", "a name or a key occurs twice", "Give each key once, under a name of its own.")
     if not 1 <= threshold <= len(authorities):

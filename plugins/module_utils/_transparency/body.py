@@ -20,7 +20,7 @@ from .._libraries import optional
 
 with optional():
     from cryptography import x509
-    from cryptography.exceptions import UnsupportedAlgorithm
+    from cryptography.exceptions import InternalError, UnsupportedAlgorithm
     from cryptography.hazmat.primitives import serialization
 
 HashAlgorithm = t.Literal["sha256", "sha384", "sha512"]
@@ -198,5 +198,6 @@ def _verifier(source: _strict_json.JsonObject, load: t.Callable[[bytes], t.Any],
         )
     except KeyFileError as exc:
         raise source.error(exc.cause) from exc
-    except (ValueError, UnsupportedAlgorithm, x509.InvalidVersion) as exc:
+    # An internal error is what cryptography 42 makes of an Ed448 key that is too short.
+    except (ValueError, UnsupportedAlgorithm, InternalError, x509.InvalidVersion) as exc:
         raise source.error(f"its key or certificate cannot be parsed ({type(exc).__name__})") from exc

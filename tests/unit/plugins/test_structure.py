@@ -20,7 +20,7 @@ PLUGINS = ROOT / "plugins"
 UTILS = PLUGINS / "module_utils"
 MAX_CLOSURE = 100 * 1024
 # This one reads and writes both formats.
-LARGER_CLOSURES = {"image_signature": 118 * 1024}
+LARGER_CLOSURES = {"image_signature": 128 * 1024}
 # Loaded only by the tasks that need it, so that the others do not compile it.
 LATE = {
     ("module_utils/_ansible/evidence.py", "module_utils/_libraries.py"),
@@ -32,6 +32,7 @@ LATE = {
     ("module_utils/_ansible/registries.py", "module_utils/_keys/fingerprint.py"),
     ("module_utils/_ansible/registries.py", "module_utils/_oci/mirror.py"),
     ("module_utils/_keys/algorithms.py", "module_utils/_keys/ed25519ph.py"),
+    ("module_utils/_keys/making.py", "module_utils/_keys/ed25519ph.py"),
     ("module_utils/_keys/private_key.py", "module_utils/_keys/encrypted_key.py"),
     ("module_utils/_oci/images.py", "module_utils/_oci/archive.py"),
     ("module_utils/_oci/images.py", "module_utils/_oci/layout.py"),
@@ -252,7 +253,8 @@ def _users_of(library: str) -> set[str]:
 
 
 @pytest.mark.parametrize(("library", "users"), [
-    ("docker", {"_docker/engine.py", "_docker/credential_helper.py"}), ("nacl", {"_keys/encrypted_key.py", "_keys/ed25519ph.py"}),
+    ("docker", {"_docker/engine.py", "_docker/credential_helper.py"}),
+    ("nacl", {"_keys/encrypted_key.py", "_keys/ed25519ph.py"}),
     ("rfc3161_client", {"_transparency/timestamp.py"}),
 ])
 def test_library_has_these_users_only(library: str, users: set[str]) -> None:

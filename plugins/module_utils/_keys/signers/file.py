@@ -9,7 +9,7 @@ from __future__ import annotations
 import typing as t
 from dataclasses import dataclass, field
 
-from .. import algorithms, pem, private_key
+from .. import making, pem, private_key
 from ..files import read_key_file
 from ..fingerprint import expect_key_id
 
@@ -31,7 +31,7 @@ class FileSigner:
 
     def sign(self, message: bytes, *, scheme: str | None = None) -> bytes:
         """Return the signature over C(message)."""
-        return algorithms.sign(self.private.key, message, scheme=scheme)
+        return making.sign(self.private.key, message, scheme=scheme)
 
 
 def load(path: str, *, passphrase: bytes | None, key_id: str | None) -> FileSigner:

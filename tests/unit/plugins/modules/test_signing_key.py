@@ -7,14 +7,22 @@ from __future__ import annotations
 
 import os
 import pathlib
+import shutil
 import stat
+import subprocess
 import typing as t
 
 import pytest
 from ansible_collections.hallmark.signing.plugins.module_utils import _libraries
-from ansible_collections.hallmark.signing.plugins.module_utils._keys import algorithms, private_key
+from ansible_collections.hallmark.signing.plugins.module_utils._keys import (
+    algorithms,
+    certificate_request,
+    private_key,
+)
 from ansible_collections.hallmark.signing.plugins.module_utils._keys.fingerprint import key_id
 from ansible_collections.hallmark.signing.plugins.modules import signing_key
+from cryptography import x509
+from cryptography.hazmat.primitives import serialization
 
 KEYS = ["path", "key_id", "public_key", "csr", "algorithm", "format", "encrypted", "mode"]
 PASSPHRASE = "canary passphrase"
@@ -51,7 +59,7 @@ def test_key_is_generated_once(run: Run, home: pathlib.Path) -> None:
     assert first.result["changed"]
     assert {name: first.result[name] for name in KEYS} == {
         "path": str(home / "key"), "key_id": private.public.key_id, "public_key": private.public.pem,
-        "algorithm": "ecdsa-p256", "format": "pem", "encrypted": False, "mode": "0600",
+        "csr": None, "algorithm": "ecdsa-p256", "format": "pem", "encrypted": False, "mode": "0600",
     }
     assert mode_of(home / "key") == 0o600
     for check in (False, True):
@@ -98,8 +106,8 @@ def test_key_in_check_mode_is_not_made_and_not_known(run: Run, home: pathlib.Pat
     planned = run(check=True, path=str(home / "new" / "key"), public_key_path=str(home / "pub"))
     assert planned.result["changed"]
     assert {name: planned.result[name] for name in KEYS} == {
-        "path": str(home / "new" / "key"), "key_id": None, "public_key": None, "algorithm": None, "format": "pem",
-        "encrypted": False, "mode": "0600",
+        "path": str(home / "new" / "key"), "key_id": None, "public_key": None, "csr": None, "algorithm": None,
+        "format": "pem", "encrypted": False, "mode": "0600",
     }
     assert any("does not exist yet" in warning for warning in planned.warnings)
     assert os.listdir(home) == []
@@ -147,7 +155,7 @@ def test_public_key_of_another_key_is_not_overwritten(
 def test_public_file_that_is_refused_is_refused_before_there_is_a_key(
     run: Run, home: pathlib.Path, other_p256: t.Any, public_pem: t.Callable[..., bytes]
 ) -> None:
-    for data in (b"rubbish", public_pem(other_p256)):
+    for data in (b"rubbish", b"", public_pem(other_p256)):
         (home / "pub").write_bytes(data)
         for check in (True, False):
             ended = run(check=check, public_key_path=str(home / "pub"))
@@ -165,6 +173,253 @@ def test_public_file_of_an_imported_key_may_be_there(
     ended = run(source_path=str(home / "source"), public_key_path=str(home / "pub"))
     assert (ended.failed, ended.result["changed"]) == (False, True)
     assert (home / "pub").read_bytes() == public_pem(p256)
+
+
+# Certificate requests ------------------------------------------------------------------------------------------------
+
+
+REQUEST = {"csr_subject": "CN=release,O=Example", "csr_sans": ["email:release@example.com", "uri:https://ci.example.com"]}
+
+
+@pytest.fixture
+def ask(run: Run, home: pathlib.Path) -> Run:
+    """Runs the module with a request in home/csr."""
+
+    def call(**options: t.Any) -> t.Any:
+        return run(**{"csr_path": str(home / "csr"), **REQUEST, **options})
+
+    return call
+
+
+def request_in(path: pathlib.Path) -> certificate_request.Request:
+    return certificate_request.read(path.read_bytes(), where="csr")
+
+
+@pytest.mark.parametrize("algorithm", ["ecdsa-p256", "ecdsa-p384", "ecdsa-p521", "rsa-2048", "ed25519"])
+def test_request_is_written_once(algorithm: str, ask: Run, home: pathlib.Path) -> None:
+    options = {"algorithm": algorithm, "csr_path": str(home / "new" / "csr")}
+    first = ask(**options)
+    found = request_in(home / "new" / "csr")
+    assert (first.result["changed"], first.result["csr"]) == (True, (home / "new" / "csr").read_text())
+    assert (found.key_id, found.is_signed) == (first.result["key_id"], True)
+    assert found.content.facts() == {**REQUEST, "csr_sans": sorted(REQUEST["csr_sans"])}
+    assert mode_of(home / "new" / "csr") == 0o644
+    for check in (True, False):
+        again = ask(check=check, **options)
+        assert (again.result["changed"], again.result["csr"]) == (False, first.result["csr"])
+    assert os.listdir(home / "new") == ["csr"]
+
+
+def test_request_is_verified_by_openssl(ask: Run, home: pathlib.Path) -> None:
+    if shutil.which("openssl") is None:
+        pytest.skip("there is no program openssl")
+    ask()
+    done = subprocess.run(
+        ["openssl", "req", "-verify", "-in", str(home / "csr"), "-noout", "-text"],
+        capture_output=True, text=True, check=True,
+    )
+    assert "verify OK" in done.stdout + done.stderr
+    assert "Code Signing" in done.stdout
+
+
+@pytest.mark.parametrize(("format", "secret"), [("pem", PASSPHRASE), ("cosign", PASSPHRASE)])
+def test_request_of_an_encrypted_key(format: str, secret: str, ask: Run, home: pathlib.Path) -> None:
+    first = ask(format=format, passphrase=secret)
+    assert request_in(home / "csr").key_id == first.result["key_id"]
+    (home / "csr").unlink()
+    assert ask(format=format, passphrase="wrong passphrase").codes == ["passphrase_invalid"]
+    assert not (home / "csr").exists()
+    again = ask(format=format, passphrase=secret)
+    assert (again.result["changed"], request_in(home / "csr").key_id) == (True, first.result["key_id"])
+
+
+def test_request_of_an_existing_and_of_an_imported_key(
+    ask: Run, run: Run, home: pathlib.Path, p256: t.Any, private_pem: Write
+) -> None:
+    made = run().result["key_id"]
+    assert ask().result["changed"]
+    assert request_in(home / "csr").key_id == made
+    (home / "source").write_bytes(private_pem(p256))
+    options = {"source_path": str(home / "source"), "path": str(home / "other"), "csr_path": str(home / "other.csr")}
+    planned = ask(check=True, **options)
+    assert (planned.result["changed"], planned.result["csr"], planned.result["key_id"]) == (True, None, id_of(p256))
+    assert ask(**options).result["changed"]
+    assert request_in(home / "other.csr").key_id == id_of(p256)
+
+
+def test_request_with_other_names_is_replaced(ask: Run, home: pathlib.Path) -> None:
+    former = ask().result["csr"]
+    for options in (
+        {"csr_subject": "CN=other"}, {"csr_sans": []}, {"csr_sans": ["dns:a.example"]},
+        {"csr_sans": [*REQUEST["csr_sans"], "dns:a.example"]},
+    ):
+        planned = ask(check=True, **options)
+        assert (planned.result["changed"], planned.result["csr"]) == (True, None)
+        assert (home / "csr").read_text() == former
+        done = ask(**options)
+        assert done.result["changed"]
+        assert done.result["csr"] == (home / "csr").read_text() != former
+        assert not ask(**options).result["changed"]
+        former = done.result["csr"]
+
+
+def test_order_of_names_means_nothing(ask: Run) -> None:
+    former = ask().result["csr"]
+    again = ask(csr_sans=REQUEST["csr_sans"][::-1])
+    assert (again.result["changed"], again.result["csr"]) == (False, former)
+
+
+def test_text_around_a_request_is_left(ask: Run, home: pathlib.Path) -> None:
+    text = ask().result["csr"]
+    (home / "csr").write_text(f"sent on Monday\n{text}")
+    again = ask()
+    assert (again.result["changed"], again.result["csr"]) == (False, text)
+    assert (home / "csr").read_text() == f"sent on Monday\n{text}"
+
+
+def test_mode_of_a_request_converges(ask: Run, home: pathlib.Path) -> None:
+    text = ask().result["csr"]
+    (home / "csr").chmod(0o600)
+    for check in (True, False):
+        ended = ask(check=check)
+        assert (ended.result["changed"], ended.result["csr"]) == (True, text)
+    assert mode_of(home / "csr") == 0o644
+
+
+def test_request_that_its_key_did_not_sign_is_replaced(ask: Run, home: pathlib.Path, pem_block: Write) -> None:
+    first = ask().result["csr"]
+    der = x509.load_pem_x509_csr(first.encode()).public_bytes(serialization.Encoding.DER)
+    (home / "csr").write_bytes(pem_block("CERTIFICATE REQUEST", der.replace(b"Example", b"Examble")))
+    ended = ask(csr_subject="CN=release,O=Examble")
+    assert ended.result["changed"]
+    assert request_in(home / "csr").is_signed
+
+
+@pytest.mark.parametrize("check", [False, True])
+@pytest.mark.parametrize("has_key", [False, True])
+def test_other_file_in_the_place_of_the_request_is_not_overwritten(
+    check: bool, has_key: bool, ask: Run, run: Run, home: pathlib.Path, p256: t.Any, public_pem: Write
+) -> None:
+    if has_key:
+        run()
+    other = certificate_request.create(p256, certificate_request.wanted(REQUEST["csr_subject"], REQUEST["csr_sans"]))
+    before = os.listdir(home)
+    for data in (other, public_pem(p256), b"rubbish", b"", b"-----BEGIN CERTIFICATE REQUEST-----\n"):
+        (home / "csr").write_bytes(data)
+        ended = ask(check=check)
+        assert (ended.failed, ended.codes, ended.result["changed"]) == (True, ["destination_occupied"], False)
+        assert (ended.result["csr"], (home / "csr").read_bytes()) == (None, data)
+    assert sorted(os.listdir(home)) == sorted([*before, "csr"])
+
+
+def test_request_of_an_imported_key_may_be_there(ask: Run, home: pathlib.Path, p256: t.Any, private_pem: Write) -> None:
+    (home / "source").write_bytes(private_pem(p256))
+    text = certificate_request.create(p256, certificate_request.wanted(REQUEST["csr_subject"], REQUEST["csr_sans"]))
+    (home / "csr").write_bytes(text)
+    ended = ask(source_path=str(home / "source"))
+    assert (ended.failed, ended.result["changed"], ended.result["csr"]) == (False, True, text.decode())
+    assert (home / "csr").read_bytes() == text
+
+
+def test_what_was_written_before_the_refusal_is_told(ask: Run, run: Run, home: pathlib.Path) -> None:
+    run()
+    (home / "csr").write_bytes(b"rubbish")
+    ended = ask(public_key_path=str(home / "pub"))
+    assert (ended.codes, ended.result["changed"]) == (["destination_occupied"], True)
+    assert (home / "pub").read_text() == ended.result["public_key"]
+
+
+@pytest.mark.parametrize("check", [False, True])
+@pytest.mark.parametrize("has_key", [False, True])
+@pytest.mark.parametrize(
+    ("options", "wrong"),
+    [
+        ({"csr_subject": "release"}, "csr_subject"), ({"csr_subject": ""}, "csr_subject"),
+        ({"csr_subject": None}, "csr_subject"), ({"csr_sans": ["release"]}, "csr_sans"),
+        ({"csr_sans": ["dns:a", "dns:a"]}, "csr_sans"), ({"csr_sans": ["other:x:y"]}, "csr_sans"),
+    ],
+)
+def test_wrong_request_is_refused_before_anything_is_written(
+    options: dict[str, t.Any], wrong: str, has_key: bool, check: bool, ask: Run, run: Run, home: pathlib.Path
+) -> None:
+    if has_key:
+        run()
+    before = os.listdir(home)
+    ended = ask(check=check, public_key_path=str(home / "pub"), **options)
+    assert (ended.codes, ended.result["reasons"][0]["object"]) == (["input_invalid"], wrong)
+    assert (ended.result["changed"], os.listdir(home)) == (False, before)
+
+
+def test_request_wants_a_file_of_its_own(ask: Run, home: pathlib.Path) -> None:
+    for options in ({"csr_path": str(home / "key")}, {"public_key_path": str(home / "csr")}):
+        ended = ask(**options)
+        assert (ended.codes, ended.result["reasons"][0]["object"]) == (["input_invalid"], "csr_path")
+        assert os.listdir(home) == []
+
+
+@pytest.mark.parametrize("option", ["csr_subject", "csr_sans"])
+def test_request_wants_a_path(option: str, run: Run, home: pathlib.Path) -> None:
+    ended = run(**{option: REQUEST[option]})
+    assert ended.failed
+    assert "csr_path" in ended.result["msg"]
+    assert os.listdir(home) == []
+
+
+def test_request_in_check_mode_is_not_made(ask: Run, home: pathlib.Path) -> None:
+    planned = ask(check=True, diff=True)
+    assert (planned.result["changed"], planned.result["csr"], os.listdir(home)) == (True, None, [])
+    assert planned.result["diff"]["after"]["csr_subject"] == REQUEST["csr_subject"]
+
+
+def test_diff_shows_what_is_asked_for(ask: Run, run: Run) -> None:
+    first = ask(diff=True).result["diff"]
+    assert first["before"] == {}
+    assert {name: first["after"][name] for name in REQUEST} == REQUEST
+    for check in (True, False):
+        second = ask(diff=True, check=check, csr_subject="CN=other", csr_sans=[]).result["diff"]
+        assert {name: second["before"][name] for name in REQUEST} == REQUEST
+        assert {name: second["after"][name] for name in REQUEST} == {"csr_subject": "CN=other", "csr_sans": []}
+    assert "csr_subject" not in run(diff=True).result["diff"]["after"]
+
+
+# Another process may exchange the key; a request of its key would go out under the name of the first.
+def test_request_is_never_of_another_key(
+    ask: Run, run: Run, home: pathlib.Path, p256: t.Any, private_pem: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run()
+    monkeypatch.setattr(signing_key, "read_key_file", lambda _path: private_pem(p256))
+    ended = ask()
+    assert (ended.codes, ended.result["csr"], (home / "csr").exists()) == (["key_mismatch"], None, False)
+
+
+@pytest.mark.parametrize("secret", [None, PASSPHRASE])
+def test_request_is_removed_with_its_key(secret: str | None, ask: Run, run: Run, home: pathlib.Path) -> None:
+    options = {"passphrase": secret} if secret else {}
+    made = ask(public_key_path=str(home / "pub"), **options).result["key_id"]
+    files = {"csr_path": str(home / "csr"), "public_key_path": str(home / "pub")}
+    absent = {"state": "absent", "key_id": made, **files, **options}
+    assert run(check=True, **absent).result["changed"]
+    assert sorted(os.listdir(home)) == ["csr", "key", "pub"]
+    done = run(**absent)
+    assert (done.result["changed"], done.result["csr"], os.listdir(home)) == (True, None, [])
+    assert not run(**absent).result["changed"]
+
+
+def test_request_alone_is_removed(ask: Run, run: Run, home: pathlib.Path) -> None:
+    made = ask().result["key_id"]
+    (home / "key").unlink()
+    # Whatever it asks for.
+    assert run(state="absent", key_id=made, csr_path=str(home / "csr")).result["changed"]
+    assert os.listdir(home) == []
+
+
+@pytest.mark.parametrize("check", [False, True])
+def test_request_of_another_key_is_not_removed(check: bool, run: Run, home: pathlib.Path, p256: t.Any) -> None:
+    other = certificate_request.create(p256, certificate_request.wanted("CN=other", []))
+    for data in (other, b"rubbish"):
+        (home / "csr").write_bytes(data)
+        ended = run(state="absent", key_id="0" * 64, csr_path=str(home / "csr"), check=check)
+        assert (ended.codes, (home / "csr").read_bytes()) == (["destination_occupied"], data)
 
 
 # Attributes ----------------------------------------------------------------------------------------------------------
@@ -241,8 +496,8 @@ def test_failed_task_has_every_key(run: Run, home: pathlib.Path) -> None:
     (home / "key").chmod(0o400)
     ended = run(mode="0400", key_id="0" * 64)
     assert {name: ended.result[name] for name in KEYS} == {
-        "path": str(home / "key"), "key_id": "0" * 64, "public_key": None, "algorithm": None, "format": "pem",
-        "encrypted": None, "mode": "0400",
+        "path": str(home / "key"), "key_id": "0" * 64, "public_key": None, "csr": None, "algorithm": None,
+        "format": "pem", "encrypted": None, "mode": "0400",
     }
     assert (ended.codes, ended.result["changed"]) == (["destination_occupied"], False)
 
@@ -430,6 +685,11 @@ def test_no_private_byte_is_ever_shown(run: Run, home: pathlib.Path, p256: t.Any
     lines = private_pem(p256).decode().splitlines()[1:-1]
     for options in (
         {"check": True}, {}, {"diff": True, "mode": "0400"}, {"passphrase": PASSPHRASE}, {"format": "cosign"},
+        {"csr_path": str(home / "csr"), "csr_subject": "CN=x", "diff": True, "check": True},
+        {"csr_path": str(home / "csr"), "csr_subject": "CN=x", "diff": True},
+        {"csr_path": str(home / "csr"), "csr_subject": "CN=y", "diff": True},
+        {"csr_path": str(home / "key"), "csr_subject": "CN=y"},
+        {"csr_path": str(home / "source"), "csr_subject": "CN=y"},
         {"state": "absent", "key_id": "0" * 64}, {"state": "absent", "key_id": id_of(p256), "diff": True},
     ):
         source = {} if "state" in options else {"source_path": str(home / "source")}

@@ -14,7 +14,7 @@ import typing as t
 
 import pytest
 from ansible_collections.hallmark.signing.plugins.module_utils._errors import KeyFileError
-from ansible_collections.hallmark.signing.plugins.module_utils._keys import algorithms, certificate, certificate_request
+from ansible_collections.hallmark.signing.plugins.module_utils._keys import algorithms, certificate, certificate_request, making
 from ansible_collections.hallmark.signing.plugins.module_utils._keys.fingerprint import key_id
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -59,7 +59,7 @@ def read(data: bytes) -> certificate_request.Request:
 
 @pytest.mark.parametrize("name", SIGNED_WITH)
 def test_openssl_reads_and_verifies_it(name: str, openssl: Run, tmp_path: pathlib.Path) -> None:
-    key = algorithms.generate(algorithms.by_name(name))
+    key = making.generate(algorithms.by_name(name))
     (tmp_path / "request").write_bytes(make(key))
     text = openssl("req", "-verify", "-in", "request", "-noout", "-text", "-nameopt", "RFC2253,utf8")
     assert "verify OK" in text

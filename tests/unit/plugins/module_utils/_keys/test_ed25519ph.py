@@ -12,7 +12,7 @@ import typing as t
 
 import pytest
 from ansible_collections.hallmark.signing.plugins.module_utils._errors import LibraryError
-from ansible_collections.hallmark.signing.plugins.module_utils._keys import algorithms, ed25519ph
+from ansible_collections.hallmark.signing.plugins.module_utils._keys import algorithms, ed25519ph, making
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ed25519
 
@@ -48,9 +48,9 @@ def test_vector_of_the_rfc(key: ed25519.Ed25519PrivateKey) -> None:
 
 
 def test_vector_is_reached_by_the_name_of_the_scheme(key: ed25519.Ed25519PrivateKey) -> None:
-    assert algorithms.sign(key, MESSAGE, scheme="ed25519ph") == SIGNATURE
+    assert making.sign(key, MESSAGE, scheme="ed25519ph") == SIGNATURE
     public = key.public_key()
-    assert algorithms.scheme_of(public, SIGNATURE, MESSAGE) == "ed25519ph"
+    assert making.scheme_of(public, SIGNATURE, MESSAGE) == "ed25519ph"
     assert algorithms.verifies(public, signature=SIGNATURE, message=MESSAGE)
     assert not algorithms.verifies(public, signature=SIGNATURE, message=MESSAGE, schemes=("ed25519",))
 
@@ -99,7 +99,7 @@ def test_library_is_required_both_ways(
     # None is how Python marks a module that cannot be imported; the other one is too old.
     monkeypatch.setitem(sys.modules, "nacl", found)
     with pytest.raises(LibraryError, match="Install PyNaCl") as caught:
-        algorithms.sign(key, MESSAGE, scheme="ed25519ph")
+        making.sign(key, MESSAGE, scheme="ed25519ph")
     assert caught.value.code == "library_missing"
     with pytest.raises(LibraryError, match="Install PyNaCl"):
         algorithms.verifies(key.public_key(), signature=SIGNATURE, message=MESSAGE)
@@ -109,7 +109,7 @@ def test_plain_signatures_need_no_further_library(
     key: ed25519.Ed25519PrivateKey, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "nacl", None)
-    signature = algorithms.sign(key, MESSAGE)
+    signature = making.sign(key, MESSAGE)
     assert algorithms.verifies(key.public_key(), signature=signature, message=MESSAGE)
     # What cannot be a signature of any kind.
     assert not algorithms.verifies(key.public_key(), signature=b"", message=MESSAGE)

@@ -13,7 +13,7 @@ import typing as t
 
 import pytest
 from ansible_collections.hallmark.signing.plugins.module_utils._errors import HallmarkError, KeyFileError
-from ansible_collections.hallmark.signing.plugins.module_utils._keys import algorithms, pem
+from ansible_collections.hallmark.signing.plugins.module_utils._keys import making, pem
 from ansible_collections.hallmark.signing.plugins.module_utils._keys.signers import external, protocol
 from ansible_collections.hallmark.signing.tests.unit.plugins.module_utils._signing import certificate_bench
 from cryptography.hazmat.primitives.asymmetric import ec, utils
@@ -44,7 +44,7 @@ class Room:
 
     def sign(self, payload: bytes = PAYLOAD, scheme: str | None = None) -> bytes:
         """Sign as whoever has the key does."""
-        return algorithms.sign(self.key, payload, scheme=scheme)
+        return making.sign(self.key, payload, scheme=scheme)
 
 
 @pytest.fixture
@@ -154,7 +154,7 @@ def test_base64_is_read_strictly_and_once(room: Room) -> None:
 
 
 def test_signature_of_another_key_is_refused(room: Room) -> None:
-    other = algorithms.sign(ec.generate_private_key(ec.SECP256R1()), PAYLOAD)
+    other = making.sign(ec.generate_private_key(ec.SECP256R1()), PAYLOAD)
     error = _refused(room.put(other))
     assert error.code == "signature_invalid"
     assert str(room.folder / "one.payload") in error.cause
@@ -264,14 +264,14 @@ def test_public_key_counts_where_both_are_given(room: Room, certificate: str, pu
     (room.folder / "same").write_bytes(public_pem(room.key))
     assert _load(room.put(room.sign(), public_key="same"), certificate_path=certificate)
     assert _refused(room.put(room.sign()), certificate_path=certificate).code == "signature_invalid"
-    assert _load(room.put(algorithms.sign(p256, PAYLOAD)), certificate_path=certificate)
+    assert _load(room.put(making.sign(p256, PAYLOAD)), certificate_path=certificate)
 
 
 def test_several_keys_are_refused(room: Room, certificate: str, public_pem: Write) -> None:
     other = ec.generate_private_key(ec.SECP256R1())
     (room.folder / "other").write_bytes(public_pem(other))
     first = room.put(room.sign())
-    second = room.put(algorithms.sign(other, b"2"), b"2", name="2", public_key="other")
+    second = room.put(making.sign(other, b"2"), b"2", name="2", public_key="other")
     third = room.put(room.sign(b"3"), b"3", name="3", public_key=None)
     for files in ((first, second), (first, third)):
         error = _refused(*files, certificate_path=certificate)

@@ -12,7 +12,7 @@ import typing as t
 import pytest
 from ansible_collections.hallmark.signing.plugins.module_utils import _strict_json
 from ansible_collections.hallmark.signing.plugins.module_utils._errors import HallmarkError
-from ansible_collections.hallmark.signing.plugins.module_utils._keys import algorithms, pem
+from ansible_collections.hallmark.signing.plugins.module_utils._keys import algorithms, making, pem
 from ansible_collections.hallmark.signing.plugins.module_utils._signing import authority, certified, verify
 from ansible_collections.hallmark.signing.plugins.module_utils._signing.authority import Authority
 from ansible_collections.hallmark.signing.plugins.module_utils._signing.candidate import Candidate
@@ -425,6 +425,6 @@ def test_key_that_is_claimed_is_that_of_the_certificate() -> None:
         assert certified.claimed_key(one, "x") == pem.public_key(leaf.public_key(), where="x")
         assert certified.der_of(certified.claimed_leaf(one, "x")) == der(leaf)
     message = b"message"
-    signature = algorithms.sign(owner().private, message)
+    signature = making.sign(owner().private, message)
     public = certified.claimed_key(of_bundle, "x")
     assert algorithms.verifies(public.key, signature=signature, message=message)

@@ -13,7 +13,7 @@ import typing as t
 
 import pytest
 from ansible_collections.hallmark.signing.plugins.module_utils._errors import FormatError, HallmarkError
-from ansible_collections.hallmark.signing.plugins.module_utils._keys import algorithms
+from ansible_collections.hallmark.signing.plugins.module_utils._keys import making
 from ansible_collections.hallmark.signing.plugins.module_utils._oci import transport
 from ansible_collections.hallmark.signing.plugins.module_utils._oci.credentials import AuthFile
 from ansible_collections.hallmark.signing.plugins.module_utils._oci.transport import RegistrySettings
@@ -67,7 +67,7 @@ def signed(
     """A signature over the payload, or over an envelope with it."""
     scheme = scheme or key.public.algorithm.schemes[0]
     message = pae(PAYLOAD) if is_dsse else PAYLOAD
-    signature = algorithms.sign(key.private, message, scheme=scheme)
+    signature = making.sign(key.private, message, scheme=scheme)
     return Signed(
         signature=signature, message=message, scheme=scheme, spki=key.public.der,
         verifier_pem=certificate.pem if certificate else key.public.pem,

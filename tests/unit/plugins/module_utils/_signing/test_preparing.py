@@ -10,7 +10,7 @@ import json
 import typing as t
 
 import pytest
-from ansible_collections.hallmark.signing.plugins.module_utils._keys import algorithms
+from ansible_collections.hallmark.signing.plugins.module_utils._keys import making
 from ansible_collections.hallmark.signing.plugins.module_utils._keys.pem import PublicKey
 from ansible_collections.hallmark.signing.plugins.module_utils._keys.signers.external import ExternalSigner
 from ansible_collections.hallmark.signing.plugins.module_utils._signing import preparing, sign
@@ -58,7 +58,7 @@ class Listening:
     def sign(self, message: bytes, *, scheme: str | None = None) -> bytes:
         """Sign and note it."""
         self.signed.append(message)
-        return algorithms.sign(self.key.private, message, scheme=scheme)
+        return making.sign(self.key.private, message, scheme=scheme)
 
 
 def prepare(bench: Bench, image: str = "", *, recursive: bool = True, **options: t.Any) -> preparing.Prepared:
@@ -102,7 +102,7 @@ def test_what_is_signed_elsewhere_is_attached_without_further_questions(bench: B
     make_index(bench)
     image = f"{bench.name}:2"
     signer = ExternalSigner(dave.public, {
-        one.content: algorithms.sign(dave.private, one.content) for one in prepare(bench, image).payloads
+        one.content: making.sign(dave.private, one.content) for one in prepare(bench, image).payloads
     })
     for changed in (True, False):
         outcome = sign.sign_image(bench.registries(), image, sign.Wish((signer,)))

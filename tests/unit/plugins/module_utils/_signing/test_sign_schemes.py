@@ -12,7 +12,7 @@ import typing as t
 
 import pytest
 from ansible_collections.hallmark.signing.plugins.module_utils._errors import KeyFileError
-from ansible_collections.hallmark.signing.plugins.module_utils._keys import algorithms
+from ansible_collections.hallmark.signing.plugins.module_utils._keys import making
 from ansible_collections.hallmark.signing.plugins.module_utils._keys.signers.external import ExternalSigner
 from ansible_collections.hallmark.signing.plugins.module_utils._signing import authority, sign, verify
 from ansible_collections.hallmark.signing.plugins.module_utils._signing.signature import Format
@@ -71,10 +71,10 @@ def written(bench: Bench, key: Key) -> tuple[list[str], list[str]]:
     blobs = bench.registry.blobs[REPOSITORY]
     public = key.private.public_key()
     sigs = [
-        algorithms.scheme_of(public, unb64(layer["annotations"][SIG_ANNOTATION]), blobs[layer["digest"]])
+        making.scheme_of(public, unb64(layer["annotations"][SIG_ANNOTATION]), blobs[layer["digest"]])
         for layer in bench.layers()
     ]
-    return sigs, [algorithms.scheme_of(public, signature, pae(payload)) for payload, signature in bundled(bench)]
+    return sigs, [making.scheme_of(public, signature, pae(payload)) for payload, signature in bundled(bench)]
 
 
 def bundled(bench: Bench) -> list[tuple[bytes, bytes]]:
@@ -91,12 +91,12 @@ def put(bench: Bench, format: Format, key: Key, scheme: str) -> None:
     """Let somebody else sign in another scheme."""
     if format == "sig":
         content = compact(bench.claim())
-        signature = algorithms.sign(key.private, content, scheme=scheme)
+        signature = making.sign(key.private, content, scheme=scheme)
         bench.put_layers([*bench.layers(), bench.layer(content, signature)])
     else:
         content = compact(bench.statement())
         document: Json = bundle(content, key)
-        signature = algorithms.sign(key.private, pae(content), scheme=scheme)
+        signature = making.sign(key.private, pae(content), scheme=scheme)
         document["dsseEnvelope"]["signatures"][0]["sig"] = b64(signature)
         bench.refer(compact(document))
 
@@ -219,7 +219,7 @@ def external(bench: Bench, key: Key, schemes: tuple[str, str]) -> ExternalSigner
     """A signer who has signed both formats, each in a scheme."""
     contents = (compact(bench.claim()), pae(compact(bench.statement())))
     return ExternalSigner(key.public, {
-        content: algorithms.sign(key.private, content, scheme=scheme) for content, scheme in zip(contents, schemes)
+        content: making.sign(key.private, content, scheme=scheme) for content, scheme in zip(contents, schemes)
     })
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 import pytest
 from ansible_collections.hallmark.signing.plugins.module_utils._errors import HallmarkError
-from ansible_collections.hallmark.signing.plugins.module_utils._keys import algorithms, pem
+from ansible_collections.hallmark.signing.plugins.module_utils._keys import algorithms, making, pem
 from ansible_collections.hallmark.signing.plugins.module_utils._signing import authority, verify
 from ansible_collections.hallmark.signing.tests.unit.fake_registry import (
     OCI_INDEX,
@@ -749,7 +749,7 @@ def test_s12_a_key_under_another_label_is_no_authority(alice: Key, label: str) -
 @pytest.mark.parametrize("scheme", ["ed25519", "ed25519ph"])
 def test_s13_an_ed25519_signature_has_one_encoding(fallback: Bench, frank: Key, scheme: str) -> None:
     content = compact(fallback.claim())
-    signature = algorithms.sign(frank.private, content, scheme=scheme)
+    signature = making.sign(frank.private, content, scheme=scheme)
     number = int.from_bytes(signature[32:], "little")
     for more in (ED25519_ORDER, 2 * ED25519_ORDER):
         other = signature[:32] + (number + more).to_bytes(32, "little")

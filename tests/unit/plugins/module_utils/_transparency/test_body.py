@@ -168,6 +168,9 @@ VERIFIERS = (
     pem("CERTIFICATE", t.cast(bytes, SIGNERS["certificate"].certificate).replace(
         bytes.fromhex("a003020102"), bytes.fromhex("a003020105"), 1
     )),
+    # An algorithm that does not exist; an Ed448 key that is too short.
+    pem("PUBLIC KEY", spki(KEY).replace(bytes.fromhex("2a8648ce3d0201"), bytes.fromhex("2a8648ce3d0209"))),
+    pem("PUBLIC KEY", bytes.fromhex("302a300506032b6571032100") + bytes(32)),
     # A curve that is known to the library and not used here.
     pem("PUBLIC KEY", spki(ec.generate_private_key(ec.SECP256K1()))),
 )

@@ -52,7 +52,8 @@ def other(old: str, new: str) -> t.Any:
 
 
 @pytest.mark.parametrize("text", [
-    "", "\n", "\n\n", "\n\n\n", NOTE, LINE, NOTE + LINE, NOTE + "\n", GOOD[:-1], GOOD[:-1] + "x", GOOD + "\n", "\n" + GOOD, GOOD * 2,
+    "", "\n", "\n\n", "\n\n\n", NOTE, LINE, NOTE + LINE, NOTE + "\n", GOOD[:-1], GOOD[:-1] + "x", GOOD + "\n",
+    "\n" + GOOD, GOOD * 2,
     GOOD.replace("\n", "\r\n"), GOOD.replace("\n", "\u2028"), "\ufeff\n" + GOOD,
     f"{NOTE}\n" + LINE * 33,
     pytest.param(f"{NOTE}{'x' * (16 * 1024 - len(GOOD))}\n\n{LINE}", id="too long"),
