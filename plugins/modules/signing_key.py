@@ -68,24 +68,22 @@ options:
   csr_path:
     description:
       - File to which a certificate request (PKCS#10) for a code-signing authority is written as PEM, with mode C(0644).
-        Needs O(csr_subject).
+        Needs O(csr_subject), unless O(state=absent).
       - It is signed by the key and asks for the key usage C(digitalSignature), the extended key usage C(codeSigning),
         and O(csr_sans).
       - A request of the same key that asks for the same is kept, one that asks for something else is replaced. A file
         of another key is never overwritten.
+      - With O(state=absent), the request of the key is removed, whatever it asks for.
     type: path
-    version_added: "1.0.0"
   csr_subject:
     description: The distinguished name to ask for, as in RFC 4514, such as V(CN=release,O=Example).
     type: str
-    version_added: "1.0.0"
   csr_sans:
     description:
       - The alternative names to ask for. Each is V(dns:NAME), V(email:ADDRESS), V(uri:URI) or V(other:OID:TEXT).
       - The last is an C(otherName) with C(TEXT) as UTF8String, as keyless signing uses it for user names.
     type: list
     elements: str
-    version_added: "1.0.0"
 seealso:
   - module: hallmark.signing.signing_key_info
   - module: hallmark.signing.key_export

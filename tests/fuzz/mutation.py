@@ -23,6 +23,8 @@ import atheris
 
 _PLAINLY = 0.15
 _STRETCHED = 0.004
+# What was stretched once is found again as a large input, on which all time would go.
+_LARGE = 16 * 1024
 _MAX_NODES = 2000
 _PEM = re.compile(rb"-----BEGIN ([A-Z ]+)-----\n([A-Za-z0-9+/=\n]+)-----END \1-----\n")
 # Written as a text first, and then replaced: no writer nests as deeply as the readers must stand.
@@ -42,6 +44,8 @@ Change = t.Callable[[bytes, Rng], t.Optional[bytes]]
 def mutate(data: bytes, max_size: int, seed: int) -> bytes:
     """Return a changed input of at most C(max_size) bytes: libFuzzer's custom mutator."""
     rng = Rng(seed)
+    if len(data) > _LARGE and rng.random() < 0.8:
+        data = _cut(data, rng)
     for _round in range(rng.choice((1, 1, 1, 2, 3, 6))):
         data = _changed(data, rng)
     if rng.random() < _STRETCHED:
@@ -60,8 +64,13 @@ def _changed(data: bytes, rng: Rng) -> bytes:
 
 def _plain(data: bytes, rng: Rng) -> bytes:
     if data and rng.random() < 0.1:
-        return data[:rng.randrange(len(data))] + data[rng.randrange(len(data)):]
+        return _cut(data, rng)
     return bytes(atheris.Mutate(data, len(data) + 64))
+
+
+def _cut(data: bytes, rng: Rng) -> bytes:
+    begin, end = sorted((rng.randrange(len(data)), rng.randrange(len(data) + 1)))
+    return data[:begin] + data[end:]
 
 
 def _stretched(data: bytes, max_size: int, rng: Rng) -> bytes:

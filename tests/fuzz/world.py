@@ -82,6 +82,8 @@ BOB = Signer("bob", ed25519.Ed25519PrivateKey.from_private_bytes(hashlib.sha256(
 CAROL = Signer("carol", p256("carol"))
 MALLORY = Signer("mallory", p256("mallory"))
 LOG_V1 = log_bench.Log(p256("log"), 1)
+# What nobody trusts, under the name and the id of one that is trusted.
+FALSE_LOG = log_bench.Log(p256("mallory"), 1, log_id=LOG_V1.id)
 LOG_V2 = log_bench.Log(ed25519.Ed25519PrivateKey.from_private_bytes(hashlib.sha256(b"log").digest()), 2)
 
 

@@ -299,7 +299,7 @@ class Cosign:
         self, image: str, name: str, *arguments: str, chain: pathlib.Path, log: TransparencyLog | None = None,
         timestamps: TimestampServer | None = None, format: str | None = None, **options: t.Any,
     ) -> subprocess.CompletedProcess[str]:
-        """Verify by a private code-signing PKI: C(chain) is its intermediate, then its root, C(name) the signer's."""
+        """Verify by a private code-signing PKI: C(chain), beside which lie root.pem and sub.pem; C(name) is the signer's."""
         environment = {}
         flags = [f"--certificate-identity={name}", "--certificate-oidc-issuer-regexp=.*", "--insecure-ignore-sct"]
         flags += ["--offline=true"] if log else ["--insecure-ignore-tlog=true"]
@@ -308,7 +308,7 @@ class Cosign:
             flags += ["--trusted-root", str(self.trusted_root(log=log, timestamps=timestamps, chain=chain))]
         else:
             flags += ["--new-bundle-format=false"] if self.major >= 3 else []
-            flags += ["--ca-roots", str(chain.with_name("root.pem")), "--ca-intermediates", str(chain)]
+            flags += ["--ca-roots", str(chain.with_name("root.pem")), "--ca-intermediates", str(chain.with_name("sub.pem"))]
             flags += ["--timestamp-certificate-chain", str(timestamps.chain)] if timestamps else []
             environment = {"SIGSTORE_REKOR_PUBLIC_KEY": str(log.key)} if log else {}
         return self.run("verify", *flags, *arguments, image, environment=environment, **options)

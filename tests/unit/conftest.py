@@ -18,8 +18,8 @@ _KEYS = pathlib.Path(__file__).parent / "data" / "keys"
 
 
 def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
-    """Name bytes after their argument: they may hold a time or chance, and all processes must name tests alike."""
-    return argname if isinstance(val, bytes) else None
+    """Name data after its argument: it may hold a time or chance, and all processes must name tests alike."""
+    return argname if isinstance(val, bytes) or (isinstance(val, str) and len(val) > 80) else None
 
 
 @pytest.fixture(scope="session")

@@ -46,6 +46,7 @@ def issuer(entry: Options, *, name: str) -> Issuer:
             cause="san is missing, and everybody it issues a certificate for would be trusted",
             advice="Give san with the name of the signer.",
         )
+    certificate_path.usage_oid(entry["eku"], where=f"eku of authority {name}")
     return Issuer(
         roots=certificate_path.read_certificates(data, where=where), identity=identity.read_identity(entry["san"]),
         intermediates=intermediates, eku=entry["eku"],

@@ -18,12 +18,12 @@ from .fingerprint import key_id
 
 with optional():
     from cryptography import x509
-    from cryptography.exceptions import UnsupportedAlgorithm
+    from cryptography.exceptions import InternalError, UnsupportedAlgorithm
     from cryptography.x509.oid import ExtendedKeyUsageOID, ExtensionOID
 
     # What parts of a certificate raise where they are looked at: it is parsed no earlier.
     UNPARSABLE = (
-        ValueError, TypeError, UnsupportedAlgorithm, x509.DuplicateExtension, x509.InvalidVersion,
+        ValueError, TypeError, InternalError, UnsupportedAlgorithm, x509.DuplicateExtension, x509.InvalidVersion,
         x509.UnsupportedGeneralNameType,
     )
 

@@ -134,7 +134,7 @@ def read(data: bytes, *, where: str) -> Request:
             raise ValueError("it must hold one block, of type CERTIFICATE REQUEST")
         request = x509.load_pem_x509_csr(blocks[0].text)
         extensions = {
-            one.oid.dotted_string: (one.critical, _unordered(one.value)) for one in request.extensions
+            one.oid.dotted_string: (one.critical, _without_order(one.value)) for one in request.extensions
         }
         return Request(
             data, blocks[0].text.decode("ascii"), key_id(request.public_key()), request.is_signature_valid,
@@ -150,10 +150,8 @@ def read(data: bytes, *, where: str) -> Request:
         ) from exc
 
 
-def _unordered(value: t.Any) -> t.Any:
-    if isinstance(value, (x509.SubjectAlternativeName, x509.ExtendedKeyUsage)):
-        return frozenset(value)
-    return value
+def _without_order(extension: t.Any) -> t.Any:
+    return frozenset(extension) if isinstance(extension, x509.SubjectAlternativeName) else extension
 
 
 def _name_of(san: str) -> x509.GeneralName:

@@ -23,7 +23,7 @@ from .algorithms import Algorithm, algorithm_of
 from .fingerprint import key_id, spki_der
 
 with optional():
-    from cryptography.exceptions import UnsupportedAlgorithm
+    from cryptography.exceptions import InternalError, UnsupportedAlgorithm
     from cryptography.hazmat.primitives import serialization
     from cryptography.hazmat.primitives.asymmetric import rsa
 
@@ -122,7 +122,7 @@ def read_public_key(data: bytes, *, where: str) -> PublicKey:
         key = serialization.load_pem_public_key(blocks[0].text)
     except UnsupportedAlgorithm as exc:
         raise unknown_algorithm(where) from exc
-    except ValueError as exc:
+    except (ValueError, InternalError) as exc:
         raise unreadable(where, "malformed", "no public key can be parsed", "Check that the file is whole.") from exc
     if PSS_OID in decode_block(blocks[0], where):
         raise restricted(where)

@@ -30,7 +30,8 @@ def material(
         return Material(certificate)
     signed = Signed(
         signature=signature, message=message, scheme=making.scheme_of(public.key, signature, message),
-        spki=public.der, verifier_pem=certificate.pem if certificate else public.pem, envelope=envelope,
+        spki=public.der, certificate=certified.der_of(certificate.leaf) if certificate else None,
+        verifier_pem=certificate.pem if certificate else public.pem, envelope=envelope,
     )
     return wish.notary.witness(signed, certificate, where=where)
 
@@ -45,9 +46,7 @@ def has(candidate: Candidate, wish: Wish, public: PublicKey, *, where: str) -> b
         elif not candidate.has_certificate or certified.claimed_leaf(candidate, where) != certificate.leaf:
             return False
         if wish.notary is not None:
-            evidence.times(
-                candidate, public, _wanted(wish), is_certified=certificate is not None, where=where
-            )
+            evidence.times(candidate, public, _wanted(wish), where=where)
     except HallmarkError:
         return False
     return True

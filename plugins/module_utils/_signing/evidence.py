@@ -41,7 +41,7 @@ class Evidence:
 
 
 def times(
-    candidate: Candidate, public: PublicKey, wanted: Evidence, *, is_certified: bool, where: str
+    candidate: Candidate, public: PublicKey, wanted: Evidence, *, where: str
 ) -> tuple[datetime.datetime, ...]:
     """Return every proven time of a signature by C(public).
 
@@ -50,7 +50,7 @@ def times(
     """
     stamped = _stamped(candidate, wanted, where)
     now = stamped[0] if stamped else datetime.datetime.now(datetime.timezone.utc)
-    return (*stamped, *_logged(candidate, public, wanted, now, is_certified=is_certified, where=where))
+    return (*stamped, *_logged(candidate, public, wanted, now, where=where))
 
 
 def _stamped(candidate: Candidate, wanted: Evidence, where: str) -> tuple[datetime.datetime, ...]:
@@ -76,13 +76,14 @@ def _stamped(candidate: Candidate, wanted: Evidence, where: str) -> tuple[dateti
 
 
 def _logged(
-    candidate: Candidate, public: PublicKey, wanted: Evidence, now: datetime.datetime, *, is_certified: bool, where: str
+    candidate: Candidate, public: PublicKey, wanted: Evidence, now: datetime.datetime, *, where: str
 ) -> tuple[datetime.datetime, ...]:
     if not wanted.logs:
         return ()
     subject = proof.Subject(
         signature=candidate.signature, message=candidate.signed_bytes, payload=candidate.content, spki=public.der,
-        certificate=certified.der_of(certified.claimed_leaf(candidate, where)) if is_certified else None,
+        # What was logged is the certificate, also for those who trust its bare key.
+        certificate=certified.der_of(certified.claimed_leaf(candidate, where)) if candidate.has_certificate else None,
         is_dsse=candidate.format == "bundle",
     )
     found = entries_of(candidate, where)

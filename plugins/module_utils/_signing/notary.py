@@ -33,6 +33,7 @@ class Signed:
     message: bytes
     scheme: str
     spki: bytes
+    certificate: bytes | None
     verifier_pem: str
     envelope: dsse.Envelope | None = None
 
@@ -90,7 +91,7 @@ def subject_of(signed: Signed) -> proof.Subject:
     return proof.Subject(
         signature=signed.signature, message=signed.message,
         payload=signed.envelope.payload if signed.envelope else signed.message,
-        spki=signed.spki, certificate=None, is_dsse=signed.envelope is not None,
+        spki=signed.spki, certificate=signed.certificate, is_dsse=signed.envelope is not None,
     )
 
 

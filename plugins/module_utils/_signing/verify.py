@@ -253,9 +253,7 @@ def _find_times(
         return ()
     from . import evidence
 
-    return evidence.times(
-        candidate, signer.public, demand.evidence, is_certified=signer.is_certified, where=where
-    )
+    return evidence.times(candidate, signer.public, demand.evidence, where=where)
 
 
 def _require_same_digest(same: bool, where: str) -> None:

@@ -96,9 +96,8 @@ def _require_binding(logged: Logged, subject: Subject, where: str) -> None:
         raise _refused(where, "it is about another signature")
     if logged.spki != subject.spki:
         raise _refused(where, "it is about another key")
-    # Whoever trusts the bare key does not mind which certificate of it the entry names.
-    if subject.certificate not in (None, logged.certificate):
-        raise _refused(where, "it names another certificate than the one that signed, or none")
+    if logged.certificate != subject.certificate:
+        raise _refused(where, "it names another certificate than the one that signed, or only one of them is one")
     content = subject.payload if logged.kind == "dsse" else subject.message
     if logged.digest != hashlib.new(logged.hash_algorithm, content).digest():
         raise _refused(where, "it is about other content")

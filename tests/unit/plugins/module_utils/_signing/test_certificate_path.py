@@ -393,9 +393,30 @@ def test_reads_der() -> None:
     assert certificate_path.read_leaf_der(der(USUAL), where="bundle") == USUAL
 
 
-def test_a_certificate_of_the_largest_size() -> None:
-    filled = bench.leaf(extensions=[("1.2.3.4", b"\4\0", False)])
-    room = 65536 - len(der(filled)) - 200
-    large = bench.leaf(extensions=[("1.2.3.4", bench.der(0x04, b"\0" * room), False)])
-    assert len(der(large)) <= 65536
-    assert certificate_path.read_leaf_der(der(large), where="bundle") == large
+def test_certificates_of_the_largest_size() -> None:
+    # Signatures of this kind are all of one size.
+    signer = bench.Subject("sub", "ed25519")
+
+    def filled(size: int) -> bench.Cert:
+        return bench.leaf(signer, extensions=[("1.2.3.4", bench.der(0x04, b"\0" * size), False)])
+
+    room = 60000 + 65536 - len(der(filled(60000)))
+    largest = filled(room)
+    assert len(der(largest)) == 65536
+    assert certificate_path.read_leaf_der(der(largest), where="bundle") == largest
+    with pytest.raises(KeyFileError) as caught:
+        certificate_path.read_leaf_der(der(filled(room + 1)), where="bundle")
+    assert "larger than 65536 bytes" in caught.value.cause
+
+
+@pytest.mark.parametrize(("names", "allowed"), [(248, True), (249, False)])
+def test_name_constraints_that_can_just_be_applied(names: int, allowed: bool) -> None:
+    # Besides, there are a URI and the subject.
+    hosts = [bench.dns(f"a{number}.example.com") for number in range(names)]
+    bases = [bench.dns(f"b{number}.example.com") for number in range(99)]
+    others = [bench.dns(f"c{number}.example.com") for number in range(100)]
+    case = bench.constrained("x", hosts, [*bases, bench.dns("example.com")], others)
+    if allowed:
+        assert len(find(case)) == 3
+    else:
+        assert "too many" in refused(case).cause

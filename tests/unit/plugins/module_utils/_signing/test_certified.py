@@ -255,7 +255,7 @@ def test_what_is_no_unicode_is_refused(name: str) -> None:
     {}, {"rawBytes": ""}, {"rawBytes": b64(b"DER")}, {"rawBytes": "?"}, {"rawBytes": 1},
     {"rawBytes": b64(der(certs.leaf()) + b"\0")}, {"rawBytes": b64(der(certs.leaf())), "more": 1},
     {"rawBytes": b64(certs.pem(certs.leaf()))},
-], ids=str)
+])
 def test_what_is_no_certificate_in_a_bundle_is_refused(native: Bench, certificate: Json) -> None:
     sign(native, "bundle", certs.leaf(), more={"certificate": certificate})
     assert codes(look(native).reasons) == ["malformed"]

@@ -76,7 +76,7 @@ def candidate(format: Format, *entries: LogEntry, stamps: t.Sequence[bytes] = ()
 
 
 def times(found: Candidate, wanted: Evidence) -> tuple[datetime.datetime, ...]:
-    return evidence.times(found, PUBLIC, wanted, is_certified=False, where="image")
+    return evidence.times(found, PUBLIC, wanted, where="image")
 
 
 def refused(found: Candidate, wanted: Evidence) -> str:
@@ -180,7 +180,7 @@ def test_entry_must_name_the_certificate_that_signed(bench: Bench, format: Forma
         found = dataclasses.replace(base, has_certificate=True, **changes)
 
         def look(found: Candidate = found) -> tuple[datetime.datetime, ...]:
-            return evidence.times(found, key.public, REQUIRED, is_certified=True, where="image")
+            return evidence.times(found, key.public, REQUIRED, where="image")
 
         if code is None:
             assert look() == (LOGGED,)

@@ -137,6 +137,18 @@ PATTERNS = st.builds(
 )
 
 
+@pytest.mark.parametrize("pattern", [
+    ".", r"\d", r"\D", r"\s", r"\S", r"\w", r"\W", r"[^\d]", r"[^\s]", r"[^\w]", r"[\D]", r"[\da-c]", "[^a-c]", "a",
+    "[^a]",
+])
+def test_every_character_is_in_the_sets_where_python_has_it(pattern: str) -> None:
+    characters = [chr(number) for number in (*range(0x300), 0x212A, 0xD7FF, 0xE000, 0xFFFF, sys.maxunicode)]
+    for flag in ("", "(?i)"):
+        matcher = linear_match.compile_pattern(flag + pattern, where="san")
+        oracle = re.compile(flag + pattern, re.ASCII)
+        assert [one for one in characters if matcher.fullmatch(one) != (oracle.fullmatch(one) is not None)] == []
+
+
 @settings(max_examples=1000, deadline=None)
 @given(pattern=PATTERNS, texts=st.lists(st.text("abAB1.- é\n", max_size=7), min_size=1, max_size=5))
 def test_matches_what_python_matches(pattern: str, texts: list[str]) -> None:

@@ -17,7 +17,7 @@ from ansible_collections.hallmark.signing.plugins.module_utils._keys import maki
 from ansible_collections.hallmark.signing.plugins.module_utils._oci import transport
 from ansible_collections.hallmark.signing.plugins.module_utils._oci.credentials import AuthFile
 from ansible_collections.hallmark.signing.plugins.module_utils._oci.transport import RegistrySettings
-from ansible_collections.hallmark.signing.plugins.module_utils._signing import dsse, material, notary
+from ansible_collections.hallmark.signing.plugins.module_utils._signing import certified, dsse, material, notary
 from ansible_collections.hallmark.signing.plugins.module_utils._signing.material import SignerCertificate
 from ansible_collections.hallmark.signing.plugins.module_utils._signing.notary import Notary, Signed, Timestamper
 from ansible_collections.hallmark.signing.plugins.module_utils._transparency import body, log_key, proof, rekor
@@ -70,6 +70,7 @@ def signed(
     signature = making.sign(key.private, message, scheme=scheme)
     return Signed(
         signature=signature, message=message, scheme=scheme, spki=key.public.der,
+        certificate=certified.der_of(certificate.leaf) if certificate else None,
         verifier_pem=certificate.pem if certificate else key.public.pem,
         envelope=dsse.Envelope(PAYLOAD, signature) if is_dsse else None,
     )

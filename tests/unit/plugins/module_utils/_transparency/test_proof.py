@@ -198,8 +198,7 @@ def test_a_certificate_must_be_the_one_that_was_logged(kind: str, version: int, 
     entries_of = {signer: log.enter(body(kind, version, signer, content)) for signer in (BY_KEY, BY_CERTIFICATE)}
     cause = "it names another certificate"
     refuses(entries_of[BY_KEY], cause, signer=BY_CERTIFICATE, is_dsse=is_dsse)
-    # Who trusts the key needs no certificate, and does not mind one.
-    verify(entries_of[BY_CERTIFICATE], signer=BY_KEY, is_dsse=is_dsse)
+    refuses(entries_of[BY_CERTIFICATE], cause, signer=BY_KEY, is_dsse=is_dsse)
     # Another certificate of the same key, and the same certificate for another key.
     refuses(entries_of[BY_CERTIFICATE], cause, signer=Signer(KEY, certificate(KEY, "else")), is_dsse=is_dsse)
     refuses(
