@@ -24,6 +24,7 @@ from .._oci.shared_tag import Written
 from . import payload
 from .candidate import (
     KEY_ID_ANNOTATION,
+    MATERIAL_ANNOTATIONS,
     MAX_LAYERS,
     SIGNATURE_ANNOTATION,
     Candidate,
@@ -99,15 +100,15 @@ def remove_sig(
     )
 
 
-def layer_identity(layer: Descriptor) -> tuple[str, str]:
-    """Return what tells two layers of a C(.sig) manifest apart: the payload's digest and the signature."""
-    # Two signatures over one payload share the layer digest.
-    return layer.digest, signature_text(layer)
+def layer_identity(layer: Descriptor) -> tuple[str, ...]:
+    """Return what tells two layers of a C(.sig) manifest apart: payload, signature, and what goes with it."""
+    # Two signatures over one payload share the layer digest; RSA and Ed25519 sign the same each time.
+    return (layer.digest, signature_text(layer), *(layer.annotations.get(name, "") for name in MATERIAL_ANNOTATIONS))
 
 
 def is_layer_of(layer: Descriptor, candidate: Candidate) -> bool:
-    """Say whether C(candidate) was read from C(layer)."""
-    return layer_identity(layer) == (candidate.digest, _base64.encode(candidate.signature))
+    """Say whether C(candidate) was read from C(layer), or is the same signature with other things beside it."""
+    return (layer.digest, signature_text(layer)) == (candidate.digest, _base64.encode(candidate.signature))
 
 
 def _change_layers(

@@ -29,6 +29,7 @@ CERTIFICATE_ANNOTATION = "dev.sigstore.cosign/certificate"
 CHAIN_ANNOTATION = "dev.sigstore.cosign/chain"
 LOG_ANNOTATION = "dev.sigstore.cosign/bundle"
 TIMESTAMP_ANNOTATION = "dev.sigstore.cosign/rfc3161timestamp"
+MATERIAL_ANNOTATIONS = (CERTIFICATE_ANNOTATION, CHAIN_ANNOTATION, LOG_ANNOTATION, TIMESTAMP_ANNOTATION)
 # The old format names no key. This hint lets a signature be removed by key id; it proves nothing.
 KEY_ID_ANNOTATION = "org.hallmark-signing.key-id"
 MAX_LAYERS = 1000

@@ -78,7 +78,9 @@ def read_certificate(leaf: bytes, chain: bytes | None, *, public: pem.PublicKey,
     Raises KeyFileError: malformed, key_mismatch (of another key), eku_mismatch (not for code signing, which no verifier
     takes), certificate_expired (outside its validity: no signature of today would count).
     """
-    certs = certificate_path.read_certificates(leaf + (chain or b""), where=where)
+    certs = certificate_path.read_certificates(leaf, where=where)
+    if chain is not None:
+        certs += certificate_path.read_certificates(chain, where=where)
     facts = certificates.read_chain(leaf + (chain or b""), where=where)
     found = key_id(t.cast(t.Any, certs[0].public_key()))
     if found != public.key_id:

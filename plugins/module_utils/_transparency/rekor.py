@@ -80,7 +80,8 @@ class Log:
             "POST", "/api/v1/index/retrieve", "search its index",
             body=_strict_json.dumps(dict(query), escape_html=False),
         )
-        found = _strict_json.loads(b'{"uuids":' + response.body + b"}", what="answer", where=self.host).members["uuids"]
+        top = _strict_json.loads(b'{"uuids":' + response.body + b"}", what="answer", where=self.host)
+        found = top.only("uuids").members["uuids"]
         if not isinstance(found, list) or not all(isinstance(one, str) and _UUID.fullmatch(one) for one in found):
             raise self._failed("search its index", "its answer is no list of UUIDs")
         if len(found) > _MAX_FOUND:

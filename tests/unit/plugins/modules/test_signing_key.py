@@ -178,7 +178,9 @@ def test_public_file_of_an_imported_key_may_be_there(
 # Certificate requests ------------------------------------------------------------------------------------------------
 
 
-REQUEST = {"csr_subject": "CN=release,O=Example", "csr_sans": ["email:release@example.com", "uri:https://ci.example.com"]}
+REQUEST: dict[str, t.Any] = {
+    "csr_subject": "CN=release,O=Example", "csr_sans": ["email:release@example.com", "uri:https://ci.example.com"],
+}
 
 
 @pytest.fixture
@@ -249,10 +251,11 @@ def test_request_of_an_existing_and_of_an_imported_key(
 
 def test_request_with_other_names_is_replaced(ask: Run, home: pathlib.Path) -> None:
     former = ask().result["csr"]
-    for options in (
+    others: list[dict[str, t.Any]] = [
         {"csr_subject": "CN=other"}, {"csr_sans": []}, {"csr_sans": ["dns:a.example"]},
         {"csr_sans": [*REQUEST["csr_sans"], "dns:a.example"]},
-    ):
+    ]
+    for options in others:
         planned = ask(check=True, **options)
         assert (planned.result["changed"], planned.result["csr"]) == (True, None)
         assert (home / "csr").read_text() == former

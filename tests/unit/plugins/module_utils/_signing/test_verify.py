@@ -244,11 +244,11 @@ def sized_bundle(change: int) -> Attack:
     return attack
 
 
-def inline_data(present: bool) -> Attack:
+def inline_data(present: bool, annotations: Json | None) -> Attack:
     """Embedded content in the descriptor: the right one without a blob, or a foreign one beside the right blob."""
 
     def attack(bench: Bench, key: Key, _foreign: Key) -> None:
-        content = compact(bench.claim())
+        content = compact(bench.claim(annotations))
         data = compact(bench.claim(digest=OTHER_DIGEST)) if present else content
         layer = bench.sign_sig(content, key, data=b64(data))
         if not present:
@@ -503,9 +503,10 @@ SIG_ROWS = (
     Row("N15", "blob is not what its digest says", hostile_blob, "digest_mismatch"),
     Row("N16", "descriptor says less than the blob has", sized(-1), "limit_exceeded"),
     Row("N16b", "descriptor says more than the blob has", sized(1), "digest_mismatch"),
-    Row("N17", "content embedded in the descriptor, no blob", inline_data(False), "not_found",
+    Row("N17", "content embedded in the descriptor, no blob", inline_data(False, {"a": "1"}), "not_found",
         "c2, c3 accept"),
-    Row("N17b", "other content embedded beside the right blob", inline_data(True), ACCEPTED,
+    Row("N17a", "content that everybody knows, no blob", inline_data(False, None), ACCEPTED),
+    Row("N17b", "other content embedded beside the right blob", inline_data(True, {"a": "1"}), ACCEPTED,
         "c2, c3 refuse"),
     Row("S01", "made by another key", by(lambda bench, key: bench.sign_sig(bench.claim(), key)), "signature_invalid"),
     Row("S02", "no annotation", signature_attack(lambda _key, _content: None), "malformed"),
@@ -711,7 +712,7 @@ def test_n78_a_tag_is_resolved_once_and_the_verdict_names_the_digest(fallback: B
 
 @pytest.mark.parametrize("format", ["sig", "bundle"])
 def test_n72_a_trickle_of_bytes_meets_the_timeout(fallback: Bench, alice: Key, format: authority.Format) -> None:
-    fallback.sign_sig(fallback.claim(), alice)
+    fallback.sign_sig(fallback.claim({"a": "1"}), alice)
     fallback.sign_bundle(fallback.statement(), alice)
     fallback.registry.fail(Fault(trickle=0.02), path="/blobs/")
     demand = authority.demand([alice.authority], formats=(format,))
@@ -1056,8 +1057,15 @@ def paths(bench: Bench) -> list[str]:
     return [seen.path.partition(REPOSITORY)[2].lstrip("/") for seen in bench.registry.log]
 
 
-def test_a_sig_by_digest_costs_two_requests(bench: Bench, alice: Key) -> None:
-    digest = sign(bench, "sig", alice)
+def test_a_sig_by_digest_costs_one_request(bench: Bench, alice: Key) -> None:
+    # What the payload of this image says is known: that it is this one, its digest tells.
+    sign(bench, "sig", alice)
+    assert bench.verify(alice).verified
+    assert paths(bench) == [f"manifests/{bench.sig_tag}"]
+
+
+def test_a_sig_with_annotations_costs_one_more(bench: Bench, alice: Key) -> None:
+    digest = sign(bench, "sig", alice, {"a": "1"})
     assert bench.verify(alice).verified
     assert paths(bench) == [f"manifests/{bench.sig_tag}", f"blobs/{digest}"]
 
@@ -1077,7 +1085,7 @@ def test_a_bundle_by_digest_costs_three_requests_and_one_probe_a_run(bench: Benc
 def test_a_tag_costs_one_more_request(bench: Bench, alice: Key) -> None:
     sign(bench, "sig", alice)
     assert bench.verify(alice, image=bench.tagged).verified
-    assert len(bench.registry.log) == 3
+    assert paths(bench) == ["manifests/1", f"manifests/{bench.sig_tag}"]
 
 
 def test_bundles_are_not_looked_for_once_a_sig_satisfies(bench: Bench, alice: Key) -> None:

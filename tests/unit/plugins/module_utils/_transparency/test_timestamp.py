@@ -383,7 +383,7 @@ def test_signer_may_be_its_own_root(sign: Sign) -> None:
 
 
 def test_chain_need_not_be_valid_now(sign: Sign) -> None:
-    past = {"begin": NOW - 30 * DAY, "end": NOW - 10 * DAY}
+    past: dict[str, t.Any] = {"begin": NOW - 30 * DAY, "end": NOW - 10 * DAY}
     root = issue("root", is_ca=True, usages=(), **past)
     issuer = issue("issuer", root, is_ca=True, **past)
     old = Chain(issue("signer", issuer, **past), issuer, root)
