@@ -19,7 +19,7 @@ author:
   - The hallmark.signing authors (@hallmark-signing)
 requirements:
   - PyNaCl >= 1.5 (only for keys in cosign's format, and for Ed25519ph)
-  - rfc3161-client >= 1.0 (only for timestamps)
+  - rfc3161-client >= 1.0.9 (only for timestamps)
 extends_documentation_fragment:
   - hallmark.signing._attributes
   - hallmark.signing._attributes.registry

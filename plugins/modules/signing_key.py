@@ -44,8 +44,7 @@ options:
   algorithm:
     description:
       - Algorithm of a new key. An existing key of another algorithm is an error. Not used with O(source_path).
-      - Images are signed with V(ecdsa-p256) and RSA keys. The other algorithms can be kept here, but
-        M(hallmark.signing.image_signature) refuses them, because cosign versions read them differently.
+      - Every reader takes signatures by P-256 and RSA keys. Of the others, README tells who does not.
     type: str
     default: ecdsa-p256
     choices: [ecdsa-p256, ecdsa-p384, ecdsa-p521, rsa-2048, rsa-3072, rsa-4096, ed25519]

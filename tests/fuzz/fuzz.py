@@ -138,7 +138,9 @@ class Run:
         saved = re.findall(r"Test unit written to (\S+)", text)
         said = re.findall(r"^ *=== Uncaught Python exception: ===\s*\n(.*)", text, re.MULTILINE)
         said += re.findall(r"^==\d+== ?(?:ERROR|FATAL)[: ]+(.*)", text, re.MULTILINE)
-        return f"{(said or ['it ended'])[0][:200]} ({', '.join([*saved, str(log_of(self.name))])})"
+        asserted = re.findall(r"^    (assert .*)", text, re.MULTILINE)
+        words = asserted[-1] if asserted and "<EMPTY MESSAGE>" in said[0] else (said or ["it ended"])[0]
+        return f"{words[:200]} ({', '.join([*saved, str(log_of(self.name))])})"
 
 
 def log_of(name: str) -> pathlib.Path:

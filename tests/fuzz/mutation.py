@@ -95,7 +95,8 @@ def _json(data: bytes, rng: Rng) -> bytes | None:
         if not places:
             return None
         _change_member(*rng.choice(places), rng, places)
-        text = json.dumps(top, separators=(",", ":"))
+        # What is signed or hashed changes with a blank, too.
+        text = json.dumps(top, separators=rng.choice(((",", ":"),) * 9 + ((", ", ":"),)))
     except (ValueError, RecursionError):
         return None
     depth = rng.choice((50, 300, 960, 970, 975, 980, 985, 990, 5000))

@@ -13,6 +13,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import dataclasses
+import datetime
 import gzip
 import hashlib
 import io
@@ -311,8 +312,9 @@ def find_path(data: bytes) -> None:
     if len(certificates) < count:
         return
     leaf, roots = certificates[0], certificates[-len(rows[2]):]
+    moment = leaf.not_valid_before_utc
     path = tried(lambda: certificate_path.find_path(
-        leaf, intermediates=certificates[1:-len(roots)], roots=roots, at=world.NOW, where="test"
+        leaf, intermediates=certificates[1:-len(roots)], roots=roots, at=moment, where="test"
     ))
     names = identity.names_of(leaf)
     identity.read_identity({"type": "uri", "regexp": "https://.*[.]example[.]com/.*"}).matches(leaf)
@@ -323,7 +325,7 @@ def find_path(data: bytes) -> None:
         for lower, upper in zip(path, path[1:]):
             lower.verify_directly_issued_by(upper)
             assert upper.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
-        assert all(one.not_valid_before_utc <= world.NOW <= one.not_valid_after_utc for one in path)
+        assert all(one.not_valid_before_utc <= moment <= one.not_valid_after_utc for one in path)
 
 
 def _ders(given: _strict_json.JsonObject, name: str) -> list[bytes]:
@@ -354,6 +356,8 @@ def _path_seeds() -> t.Iterator[bytes]:
 
 _LOGGED = log_bench.Signer(world.ALICE.private)
 _CERTIFIED = log_bench.Signer(world.CAROL.private, world.LEAF)
+_STRANGER = log_bench.Signer(world.MALLORY.private)
+_TIME = datetime.datetime.fromtimestamp(log_bench.TIME, tz=datetime.timezone.utc)
 
 
 def read_entry(data: bytes) -> None:
@@ -436,21 +440,16 @@ def prove_entry(data: bytes) -> None:
         return
     for log in (None, world.LOG_V1, world.LOG_V2, world.FALSE_LOG):
         made = _vouched_for(entry, log) if log else entry
-        for signer in (_LOGGED, _CERTIFIED):
+        for signer in (_LOGGED, _CERTIFIED, _STRANGER):
             for is_dsse in (False, True):
                 about = log_bench.subject(signer, is_dsse=is_dsse)
-                if _is_proven(made, about):
+                proven = tried(lambda made=made, about=about: [proof.verify(
+                    made, subject=about, keys=world.LOGS, needs_proof=True, now=world.NOW, where="test"
+                )])
+                if proven:
                     assert _is_about(made.body, about)
                     assert log is not world.FALSE_LOG
-                    assert log or made.body in world.BODIES
-
-
-def _is_proven(entry: entries.LogEntry, about: proof.Subject) -> bool:
-    def prove() -> bool:
-        proof.verify(entry, subject=about, keys=world.LOGS, needs_proof=True, now=world.NOW, where="test")
-        return True
-
-    return bool(tried(prove))
+                    assert log or (made.body in world.BODIES and proven[0] in (None, _TIME))
 
 
 def _vouched_for(entry: entries.LogEntry, log: log_bench.Log) -> entries.LogEntry:
@@ -518,6 +517,8 @@ def _body_seeds() -> t.Iterator[bytes]:
             yield log_bench.body("hashedrekord", version, signer, log_bench.PAYLOAD)
             yield log_bench.body("dsse", version, signer, log_bench.PAYLOAD, hash="sha512" if version == 2 else "sha256")
     yield log_bench.body("hashedrekord", 2, _LOGGED, log_bench.pae(log_bench.PAYLOAD))
+    # The key of a certificate, logged without it.
+    yield log_bench.body("dsse", 2, log_bench.Signer(_CERTIFIED.key), log_bench.PAYLOAD)
 
 
 def _checkpoint_seeds() -> t.Iterator[bytes]:
@@ -824,6 +825,7 @@ def _manifest_seeds() -> t.Iterator[bytes]:
     yield manifest.encode_index([entry, saved])
     yield manifest.encode_image(config=entry, layers=[entry], annotations={"a": "b"}, subject=entry, artifact_type="x")
     yield compact({"schemaVersion": 2, "manifests": [{**entry.as_json(), "platform": {"os": "linux"}}]})
+    yield compact({"config": entry.as_json(), "layers": [entry.as_json()], "manifests": [entry.as_json()]})
 
 
 TARGETS: dict[str, Target] = {

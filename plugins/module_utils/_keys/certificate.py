@@ -23,8 +23,8 @@ with optional():
 
     # What parts of a certificate raise where they are looked at: it is parsed no earlier.
     UNPARSABLE = (
-        ValueError, TypeError, InternalError, UnsupportedAlgorithm, x509.DuplicateExtension, x509.InvalidVersion,
-        x509.UnsupportedGeneralNameType,
+        ValueError, TypeError, KeyError, InternalError, UnsupportedAlgorithm, x509.DuplicateExtension,
+        x509.InvalidVersion, x509.UnsupportedGeneralNameType,
     )
 
 if t.TYPE_CHECKING:

@@ -15,13 +15,12 @@ from dataclasses import dataclass
 
 from .._errors import KeyFileError
 from .._libraries import optional
-from . import pem
+from . import certificate, pem
 from .algorithms import algorithm_of
 from .fingerprint import key_id
 
 with optional():
     from cryptography import x509
-    from cryptography.exceptions import UnsupportedAlgorithm
     from cryptography.hazmat.primitives import hashes, serialization
     from cryptography.hazmat.primitives.asymmetric import ec
     from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
@@ -140,10 +139,7 @@ def read(data: bytes, *, where: str) -> Request:
             data, blocks[0].text.decode("ascii"), key_id(request.public_key()), request.is_signature_valid,
             Content(request.subject, extensions),
         )
-    except (
-        ValueError, KeyError, TypeError, UnsupportedAlgorithm, x509.DuplicateExtension, x509.InvalidVersion,
-        x509.UnsupportedGeneralNameType,
-    ) as exc:
+    except certificate.UNPARSABLE as exc:
         raise KeyFileError(
             code="malformed", object=where, attempt="read the certificate request",
             cause=f"it cannot be parsed ({type(exc).__name__})", advice="Check that the file is whole.",

@@ -18,13 +18,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from .._errors import FormatError, HallmarkError, KeyFileError, VerificationError
+from .._keys import certificate as facts
 from .._keys import pem
 from .._libraries import optional
 
 with optional():
     import rfc3161_client
     from cryptography import x509
-    from cryptography.exceptions import UnsupportedAlgorithm
     from cryptography.hazmat.primitives import serialization
     from cryptography.hazmat.primitives.asymmetric import rsa
     from cryptography.x509.oid import ExtendedKeyUsageOID
@@ -61,10 +61,7 @@ def read_authority(data: bytes, *, where: str) -> TimestampAuthority:
         chain = tuple(x509.load_pem_x509_certificate(block.text) for block in blocks)
         # Each of these parses a further part.
         parts = [(one.subject, one.issuer, one.public_key(), one.extensions) for one in chain]
-    except (
-        ValueError, KeyError, TypeError, UnsupportedAlgorithm, x509.DuplicateExtension, x509.InvalidVersion,
-        x509.UnsupportedGeneralNameType,
-    ) as exc:
+    except facts.UNPARSABLE as exc:
         raise _unreadable(where, f"a certificate cannot be parsed ({type(exc).__name__})") from exc
     for lower, upper in zip(parts, [*parts[1:], parts[-1]]):
         if lower[1] != upper[0]:

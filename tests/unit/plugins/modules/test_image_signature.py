@@ -5,15 +5,18 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import pathlib
 import typing as t
 
 import pytest
-from ansible_collections.hallmark.signing.plugins.module_utils._keys import private_key
+from ansible_collections.hallmark.signing.plugins.module_utils._keys import making, private_key
 from ansible_collections.hallmark.signing.plugins.module_utils._keys.fingerprint import key_id
 from ansible_collections.hallmark.signing.plugins.modules import image_copy, image_signature
 from ansible_collections.hallmark.signing.tests.unit.fake_registry import FakeRegistry, Fault
+from ansible_collections.hallmark.signing.tests.unit.fake_services import FakeLog, FakeStamper
+from ansible_collections.hallmark.signing.tests.unit.plugins.module_utils._signing import certificate_bench as certs
 from cryptography.hazmat.primitives.asymmetric import ec
 
 ITEM = {"image", "reference", "digest", "changed", "failed", "reasons", "warnings", "signatures"}
@@ -479,3 +482,209 @@ def test_registry_that_fails_fails_the_task(run: Run, registry: FakeRegistry, im
     registry.fail(Fault(status=403), method="POST")
     ended = run(image, signers=signers)
     assert (ended.failed, ended.codes, ended.result["results"][0]["changed"]) == (True, ["unauthorized"], False)
+
+
+# Algorithms, external signers, and what accompanies signatures -------------------------------------------------------
+
+SUB, ROOT = certs.authority("sub", "root"), certs.authority("root")
+ANNOTATIONS = {
+    "certificate": "dev.sigstore.cosign/certificate", "chain": "dev.sigstore.cosign/chain",
+    "log": "dev.sigstore.cosign/bundle", "timestamp": "dev.sigstore.cosign/rfc3161timestamp",
+}
+
+
+def layers(registry: FakeRegistry) -> list[dict[str, t.Any]]:
+    tag = f"{registry.manifests['team/app']['1'].digest.replace(':', '-')}.sig"
+    stored = registry.manifests["team/app"].get(tag)
+    return t.cast("list[dict[str, t.Any]]", stored.members["layers"]) if stored else []
+
+
+def attached(registry: FakeRegistry) -> list[set[str]]:
+    """What accompanies each signature of format sig."""
+    return [
+        {name for name, annotation in ANNOTATIONS.items() if annotation in layer["annotations"]}
+        for layer in layers(registry)
+    ]
+
+
+@pytest.mark.parametrize("fixture", ["p384", "p521", "rsa2048", "ed25519_key"])
+def test_keys_of_every_kind_sign(
+    fixture: str, run: Run, image: str, home: pathlib.Path, private_pem: t.Callable[..., bytes],
+    request: pytest.FixtureRequest,
+) -> None:
+    (home / "other").write_bytes(private_pem(request.getfixturevalue(fixture)))
+    signers = [{"private_key_path": str(home / "other")}]
+    assert run(image, signers=signers).result["changed"]
+    assert not run(image, signers=signers).result["changed"]
+
+
+def test_signature_algorithm_can_be_chosen(
+    run: Run, registry: FakeRegistry, image: str, signers: t.Any, p256: t.Any
+) -> None:
+    assert run(image, signers=signers, signature_algorithm="ecdsa-sha512", formats=["sig"]).result["changed"]
+    (layer,) = layers(registry)
+    content = registry.blobs["team/app"][layer["digest"]]
+    signature = base64.b64decode(layer["annotations"]["dev.cosignproject.cosign/signature"])
+    assert making.scheme_of(p256.public_key(), signature, content) == "ecdsa-sha512"
+    ended = run(image, signers=signers, signature_algorithm="rsa-pss-sha256")
+    assert (ended.failed, ended.codes) == (True, ["unsupported_algorithm"])
+
+
+@pytest.fixture
+def certified(home: pathlib.Path, private_pem: t.Callable[..., bytes]) -> dict[str, str]:
+    """A signer with a certificate and its chain."""
+    (home / "leaf.key").write_bytes(private_pem(certs.Subject("leaf").key))
+    (home / "leaf.pem").write_bytes(certs.pem(certs.leaf()))
+    (home / "chain.pem").write_bytes(certs.pem(SUB, ROOT))
+    return {
+        "private_key_path": str(home / "leaf.key"), "certificate_path": str(home / "leaf.pem"),
+        "chain_path": str(home / "chain.pem"),
+    }
+
+
+def test_certificate_is_attached_if_asked_for(
+    run: Run, registry: FakeRegistry, image: str, certified: dict[str, str]
+) -> None:
+    assert run(image, signers=[certified]).result["changed"]
+    assert attached(registry) == [set()]
+    assert run(image, signers=[certified], attach_certificate=True).result["changed"]
+    assert attached(registry) == [set(), {"certificate", "chain"}]
+    assert layers(registry)[1]["annotations"][ANNOTATIONS["chain"]].encode() == certs.pem(SUB, ROOT)
+    assert not run(image, signers=[certified], attach_certificate=True).result["changed"]
+
+
+def test_certificate_that_does_not_fit_is_refused_before_anything_is_signed(
+    run: Run, registry: FakeRegistry, image: str, certified: dict[str, str], signers: t.Any, home: pathlib.Path
+) -> None:
+    (home / "foreign.pem").write_bytes(certs.pem(certs.leaf(subject="other")))
+    (home / "expired.pem").write_bytes(certs.pem(certs.leaf(**certs.PAST)))
+    for attach in (True, False):
+        for name, code in (("foreign", "key_mismatch"), ("expired", "certificate_expired"), ("none", "not_found")):
+            signer = {**certified, "certificate_path": str(home / f"{name}.pem")}
+            ended = run(image, signers=[signer], attach_certificate=attach)
+            assert (ended.failed, ended.codes) == (True, [code])
+    ended = run(image, signers=signers, attach_certificate=True)
+    assert (ended.codes, ended.result["reasons"][0]["object"]) == (["input_invalid"], "attach_certificate")
+    assert writes(registry) == 0
+
+
+def test_log_and_timestamp_are_attached(
+    run: Run, registry: FakeRegistry, image: str, signers: t.Any, log: FakeLog, stamper: FakeStamper,
+    home: pathlib.Path,
+) -> None:
+    (home / "rekor.pub").write_bytes(log.public_pem)
+    options = {
+        "transparency": {"rekor_url": log.url, "rekor_public_key_path": str(home / "rekor.pub")},
+        "timestamp_authority": {"url": stamper.url, "certificate_path": str(stamper.chain)},
+    }
+    assert run(image, signers=signers, check=True, **options).result["changed"]
+    assert (log.requests, stamper.requests) == ([], 0)
+    assert run(image, signers=signers, **options).result["changed"]
+    assert attached(registry) == [{"log", "timestamp"}]
+    assert (log.entries, stamper.requests) == (3, 2)
+    assert not run(image, signers=signers, **options).result["changed"]
+    assert (log.entries, stamper.requests) == (3, 2)
+
+
+def test_service_that_fails_leaves_nothing_behind(
+    run: Run, registry: FakeRegistry, image: str, signers: t.Any, log: FakeLog, home: pathlib.Path
+) -> None:
+    (home / "rekor.pub").write_bytes(log.public_pem)
+    options = {"transparency": {"rekor_url": log.url, "rekor_public_key_path": str(home / "rekor.pub")}}
+    for kind, code in (("status500", "service_unavailable"), ("set", "log_invalid")):
+        log.lie(kind)
+        ended = run(image, signers=signers, **options)
+        assert (ended.failed, ended.codes, ended.result["changed"]) == (True, [code], False)
+    assert writes(registry) == 0
+
+
+@pytest.mark.parametrize(
+    ("options", "code"),
+    [
+        ({"transparency": {"rekor_url": "log.example.org", "rekor_public_key_path": "PUB"}}, "input_invalid"),
+        ({"transparency": {"rekor_url": "https://log.example.org", "rekor_public_key_path": "/missing"}}, "not_found"),
+        ({"timestamp_authority": {"url": "https://t.example.org", "certificate_path": "/missing"}}, "not_found"),
+    ],
+)
+def test_wrong_services_are_told(
+    options: dict[str, t.Any], code: str, run: Run, registry: FakeRegistry, image: str, signers: t.Any, log: FakeLog,
+    home: pathlib.Path,
+) -> None:
+    (home / "rekor.pub").write_bytes(log.public_pem)
+    given = {
+        option: {name: str(home / "rekor.pub") if value == "PUB" else value for name, value in values.items()}
+        for option, values in options.items()
+    }
+    ended = run(image, signers=signers, **given)
+    assert (ended.failed, ended.codes, writes(registry)) == (True, [code], 0)
+
+
+@pytest.mark.parametrize("option", ["attach_certificate", "signature_algorithm", "transparency", "timestamp_authority"])
+def test_options_of_signing_do_not_go_with_removing(
+    option: str, run: Run, registry: FakeRegistry, image: str
+) -> None:
+    values: dict[str, t.Any] = {
+        "attach_certificate": True, "signature_algorithm": "ecdsa-sha256",
+        "transparency": {"rekor_url": "https://log.example.org", "rekor_public_key_path": "/x"},
+        "timestamp_authority": {"url": "https://t.example.org", "certificate_path": "/x"},
+    }
+    ended = run(image, state="absent", all=True, **{option: values[option]})
+    assert (ended.failed, ended.codes, ended.result["reasons"][0]["object"]) == (True, ["input_invalid"], option)
+    assert writes(registry) == 0
+
+
+def test_external_signatures_are_attached(
+    run: Run, registry: FakeRegistry, image: str, home: pathlib.Path, p256: t.Any, public_pem: t.Callable[..., bytes]
+) -> None:
+    digest = registry.manifests["team/app"]["1"].digest
+    (home / "pub").write_bytes(public_pem(p256))
+    claim = {
+        "critical": {
+            "identity": {"docker-reference": f"{registry.host}/team/app"},
+            "image": {"docker-manifest-digest": digest}, "type": "cosign container image signature",
+        },
+        "optional": None,
+    }
+    content = json.dumps(claim, separators=(",", ":")).encode()
+    (home / "payload").write_bytes(content)
+    (home / "signature").write_bytes(base64.b64encode(making.sign(p256, content)))
+    signer = {"external": [{
+        "payload_path": str(home / "payload"), "signature_path": str(home / "signature"),
+        "public_key_path": str(home / "pub"),
+    }]}
+    assert run(image, signers=[signer]).codes == ["not_found"]
+    assert writes(registry) == 0
+    for changed in (True, False):
+        assert run(image, signers=[signer], formats=["sig"]).result["changed"] is changed
+    for expected, code in ((id_of(p256), None), ("0" * 64, "key_mismatch")):
+        ended = run(image, signers=[{**signer, "key_id": expected}], formats=["sig"])
+        assert ended.codes == ([code] if code else [])
+    (home / "signature").write_bytes(b"rubbish")
+    assert run(image, signers=[signer], formats=["sig"]).codes == ["signature_invalid"]
+
+
+@pytest.mark.parametrize(
+    ("signer", "text"),
+    [
+        ({"external": [{"payload_path": "/p", "signature_path": "/s"}], "private_key_path": "/k"}, "mutually"),
+        ({"external": [{"payload_path": "/p"}]}, "signature_path"),
+        ({"private_key_path": "/k", "chain_path": "/c"}, "certificate_path"),
+    ],
+)
+def test_signers_that_contradict_themselves_are_refused(
+    signer: dict[str, t.Any], text: str, run: Run, image: str
+) -> None:
+    ended = run(image, signers=[signer])
+    assert ended.failed
+    assert text in ended.result["msg"]
+
+
+@pytest.mark.parametrize(("external", "code"), [
+    ([], "input_invalid"), ([{"payload_path": "/p", "signature_path": "/s"}], "input_invalid"),
+    ([{"payload_path": "/p", "signature_path": "/s", "public_key_path": "/missing"}], "not_found"),
+])
+def test_external_signatures_that_cannot_be_taken_are_told(
+    external: list[dict[str, str]], code: str, run: Run, registry: FakeRegistry, image: str
+) -> None:
+    ended = run(image, signers=[{"external": external}])
+    assert (ended.failed, ended.codes, writes(registry)) == (True, [code], 0)

@@ -15,8 +15,13 @@ from ansible_collections.hallmark.signing.plugins.module_utils._oci.credentials 
 from ansible_collections.hallmark.signing.plugins.module_utils._oci.registry import Registries
 from ansible_collections.hallmark.signing.plugins.module_utils._oci.transport import RegistrySettings
 from ansible_collections.hallmark.signing.plugins.module_utils._signing import sign
+from ansible_collections.hallmark.signing.plugins.module_utils._signing.material import SignerCertificate
+from ansible_collections.hallmark.signing.plugins.module_utils._signing.notary import Notary, Timestamper
+from ansible_collections.hallmark.signing.plugins.module_utils._transparency import log_key, rekor
 from ansible_collections.hallmark.signing.plugins.modules import image_verify
 from ansible_collections.hallmark.signing.tests.unit.fake_registry import FakeRegistry
+from ansible_collections.hallmark.signing.tests.unit.fake_services import FakeLog, FakeStamper
+from ansible_collections.hallmark.signing.tests.unit.plugins.module_utils._signing import certificate_bench as certs
 
 ITEM = {"image", "reference", "digest", "verified", "signatures", "authorities", "reasons", "warnings"}
 SIGNATURE = {"format", "digest", "subject", "key_id", "algorithm", "annotations", "created", "authority"}
@@ -387,3 +392,170 @@ def test_old_library_is_told(run: Run, trust: t.Any, monkeypatch: pytest.MonkeyP
 def test_nothing_is_written(run: Run, registry: FakeRegistry, trust: t.Any) -> None:
     run(put(registry, "1"), trust=trust)
     assert {seen.method for seen in registry.log} <= {"GET", "HEAD"}
+
+
+# Certificates, logs and timestamps -----------------------------------------------------------------------------------
+
+SUB, ROOT = certs.authority("sub", "root"), certs.authority("root")
+SAN = {"type": "uri", "value": certs.JOB.value}
+
+
+@pytest.fixture
+def ca(home: pathlib.Path) -> dict[str, t.Any]:
+    """An entry of trust that is an issuer."""
+    (home / "ca.pem").write_bytes(certs.pem(ROOT))
+    (home / "sub.pem").write_bytes(certs.pem(SUB))
+    return {
+        "name": "ci", "ca_path": str(home / "ca.pem"), "intermediates_path": str(home / "sub.pem"), "san": SAN,
+    }
+
+
+def certified(registry: FakeRegistry, tag: str = "1", leaf: t.Any = None, **wish: t.Any) -> str:
+    """Make an image with signatures by a certificate."""
+    key = certs.Subject("leaf").key
+    chosen = {public(key).key_id: SignerCertificate(leaf or certs.leaf())}
+    return put(registry, tag, key, certificates=chosen, **wish)
+
+
+def notary(log: FakeLog, stamper: FakeStamper | None = None) -> Notary:
+    """Who has signatures witnessed."""
+    settings = RegistrySettings(AuthFile("none", {}), timeout=5.0)
+    timestamper = None
+    if stamper is not None:
+        from ansible_collections.hallmark.signing.plugins.module_utils._transparency import timestamp
+
+        known = timestamp.read_authority(stamper.chain.read_bytes(), where="x")
+        timestamper = Timestamper(stamper.url, settings, (known,))
+    return Notary(rekor.Log(log.url, settings), (log_key.read(log.public_pem, where="x"),), timestamper)
+
+
+@pytest.mark.parametrize("format", ["sig", "bundle"])
+def test_certified_image_is_verified(
+    run: Run, registry: FakeRegistry, ca: dict[str, t.Any], format: str, home: pathlib.Path
+) -> None:
+    image = certified(registry, formats=(format,))
+    ended = run(image, trust=[ca])
+    assert (ended.result["verified"], ended.result["results"][0]["authorities"]) == (True, ["ci"])
+    as_text = {name: value for name, value in ca.items() if name != "ca_path"}
+    as_text["ca_content"] = (home / "ca.pem").read_text()
+    assert run(image, trust=[as_text]).result["verified"]
+    pattern = {**ca, "san": {"type": "uri", "regexp": "https://ci[.]example[.]com/(job|other)"}}
+    assert run(image, trust=[pattern]).result["verified"]
+    for changes, code in (
+        ({"san": {"type": "uri", "value": "https://ci.example.com"}}, "identity_mismatch"),
+        ({"san": {"type": "dns", "value": SAN["value"]}}, "identity_mismatch"),
+        ({"eku": "emailProtection"}, "eku_mismatch"),
+        ({"signature_algorithm": "ecdsa-sha512"}, "signature_invalid"),
+    ):
+        ended = run(image, trust=[{**ca, **changes}])
+        assert (ended.failed, ended.codes) == (True, [code])
+
+
+@pytest.mark.parametrize(
+    ("changes", "code"),
+    [
+        ({"san": None}, "input_invalid"),
+        ({"san": {"type": "uri"}}, "input_invalid"),
+        ({"san": {"type": "uri", "value": "x", "regexp": "x"}}, "input_invalid"),
+        ({"san": {"type": "uri", "regexp": "(("}}, "input_invalid"),
+        ({"eku": "nobodyKnows"}, "input_invalid"),
+        ({"ca_path": "/missing"}, "not_found"),
+        ({"intermediates_path": "/missing"}, "not_found"),
+        ({"ca_path": __file__}, "malformed"),
+    ],
+)
+def test_wrong_issuers_are_told(
+    run: Run, registry: FakeRegistry, ca: dict[str, t.Any], changes: dict[str, t.Any], code: str
+) -> None:
+    ended = run(put(registry, "1"), trust=[{**ca, **changes}], on_failure="report")
+    assert (ended.failed, ended.codes, ended.result["verified"]) == (True, [code], False)
+
+
+@pytest.mark.parametrize("option", ["ca_content", "public_key_content"])
+def test_text_that_is_no_unicode_is_refused(run: Run, registry: FakeRegistry, option: str) -> None:
+    ended = run(put(registry, "1"), trust=[{option: "\udcff", **({"san": SAN} if option == "ca_content" else {})}])
+    assert (ended.failed, ended.codes) == (True, ["malformed"])
+
+
+def test_conditions_on_certificates_do_not_go_with_keys(
+    run: Run, registry: FakeRegistry, trust: t.Any, p256: t.Any, home: pathlib.Path
+) -> None:
+    # They would not be looked at, and whoever wrote them thinks that they are.
+    image = put(registry, "1", p256)
+    (home / "sub.pem").write_bytes(certs.pem(SUB))
+    for more in ({"san": SAN}, {"intermediates_path": str(home / "sub.pem")}):
+        ended = run(image, trust=[{**trust[0], **more}])
+        assert (ended.failed, ended.codes) == (True, ["input_invalid"])
+
+
+def test_signature_algorithm_is_the_only_one(run: Run, registry: FakeRegistry, trust: t.Any, p256: t.Any) -> None:
+    image = put(registry, "1", p256, signature_algorithm="ecdsa-sha512")
+    assert run(image, trust=trust).codes == ["signature_invalid", "signature_invalid"]
+    assert run(image, trust=[{**trust[0], "signature_algorithm": "ecdsa-sha512"}]).result["verified"]
+    ended = run(image, trust=[{**trust[0], "signature_algorithm": "rsa-pss-sha256"}])
+    assert (ended.failed, ended.codes) == (True, ["unsupported_algorithm"])
+
+
+def test_log_entries_are_demanded(
+    run: Run, registry: FakeRegistry, trust: t.Any, p256: t.Any, log: FakeLog, home: pathlib.Path
+) -> None:
+    (home / "rekor.pub").write_bytes(log.public_pem)
+    path = str(home / "rekor.pub")
+    plain, logged = put(registry, "1", p256), put(registry, "2", p256, notary=notary(log))
+    for options in ({"rekor_public_key_paths": [path]}, {"rekor_logs": [{"public_key_path": path}]}):
+        assert run(logged, trust=trust, require_log=True, **options).result["verified"]
+        assert set(run(plain, trust=trust, require_log=True, **options).codes) == {"log_missing"}
+        assert run(plain, trust=trust, **options).result["verified"]
+    for limits, verified in (
+        ({"not_before": "2020-01-01T00:00:00Z"}, True), ({"not_before": "2100-01-01T00:00:00Z"}, False),
+        ({"not_after": "2020-01-01T00:00:00Z"}, False), ({"rekor_url": log.url}, True),
+    ):
+        logs = [{"public_key_path": path, **limits}]
+        ended = run(logged, trust=trust, require_log=True, rekor_logs=logs, formats=["bundle"])
+        assert ended.result["verified"] is verified
+        assert verified or ended.codes == ["log_invalid"]
+
+
+def test_log_is_searched(
+    run: Run, registry: FakeRegistry, trust: t.Any, p256: t.Any, log: FakeLog, home: pathlib.Path
+) -> None:
+    (home / "rekor.pub").write_bytes(log.public_pem)
+    logs = [{"public_key_path": str(home / "rekor.pub"), "rekor_url": log.url}]
+    image = put(registry, "1", p256)
+    options = {"trust": trust, "rekor_logs": logs, "require_log": True}
+    before = len(log.requests)
+    assert set(run(image, **options).codes) == {"log_missing"}
+    assert len(log.requests) == before
+    assert set(run(image, search_log=True, **options).codes) == {"log_missing"}
+    assert len(log.requests) > before
+    log.lie("status500")
+    assert set(run(image, search_log=True, **options).codes) == {"service_unavailable"}
+
+
+def test_timestamps_are_demanded(
+    run: Run, registry: FakeRegistry, trust: t.Any, p256: t.Any, log: FakeLog, stamper: FakeStamper
+) -> None:
+    plain, stamped = put(registry, "1", p256), put(registry, "2", p256, notary=notary(log, stamper))
+    options = {"trust": trust, "timestamp_authority_paths": [str(stamper.chain)]}
+    assert run(stamped, require_timestamp=True, **options).result["verified"]
+    assert set(run(plain, require_timestamp=True, **options).codes) == {"timestamp_missing"}
+    assert run(plain, **options).result["verified"]
+
+
+@pytest.mark.parametrize("option", ["require_log", "search_log", "require_timestamp"])
+def test_demands_that_nothing_could_satisfy_are_refused(
+    run: Run, registry: FakeRegistry, trust: t.Any, p256: t.Any, option: str
+) -> None:
+    ended = run(put(registry, "1", p256), trust=trust, **{option: True})
+    assert (ended.failed, ended.codes, ended.result["reasons"][0]["object"]) == (True, ["input_invalid"], option)
+
+
+def test_time_of_the_log_decides_whether_a_certificate_was_valid(
+    run: Run, registry: FakeRegistry, ca: dict[str, t.Any], log: FakeLog, home: pathlib.Path
+) -> None:
+    (home / "rekor.pub").write_bytes(log.public_pem)
+    log.lie("clock", seconds=-1800)
+    expired = certs.leaf(start=certs.NOW - certs.DAY, end=certs.NOW - certs.DAY / 240)
+    image = certified(registry, leaf=expired, notary=notary(log))
+    assert set(run(image, trust=[ca]).codes) == {"certificate_expired"}
+    assert run(image, trust=[ca], rekor_public_key_paths=[str(home / "rekor.pub")]).result["verified"]

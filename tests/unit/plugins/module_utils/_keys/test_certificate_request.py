@@ -263,6 +263,8 @@ def test_what_is_no_request_is_malformed(
     for data in (
         b"", b"x", good[:-40], good + good, public_pem(p256), private_pem(p256), good + private_pem(p256),
         pem_block("CERTIFICATE REQUEST", b"x"), pem_block("CERTIFICATE REQUEST", der[:-1]),
+        pem_block("CERTIFICATE REQUEST", der.replace(b"\x0c\x07release", b"\x31\x07release")),
+        pem_block("CERTIFICATE REQUEST", der.replace(b"\x0c\x07release", b"\x03\x07release")),
         pem_block("NEW CERTIFICATE REQUEST", der), pem_block("CERTIFICATE", der),
     ):
         with pytest.raises(KeyFileError) as caught:

@@ -862,6 +862,8 @@ def test_authority_is_certificates_and_nothing_else(
     for data in (
         b"", b"text", public_pem(chain.root.key) + root, root + public_pem(chain.root.key), root[:-30],
         pem_block("X509 CERTIFICATE", broken),
+        pem_block("CERTIFICATE", broken.replace(b"\x0c\x04root", b"\x31\x04root")),
+        pem_block("CERTIFICATE", broken.replace(b"\x0c\x04root", b"\x03\x04root")),
         pem_block("CERTIFICATE", b"x"), pem_block("CERTIFICATE", broken[:-1]), pem_block("CERTIFICATE", weird_curve),
     ):
         with pytest.raises(KeyFileError) as caught:
