@@ -53,8 +53,9 @@ def loads(data: bytes, *, what: str, where: str) -> JsonObject:
             parse_int=_bounded_int,
             parse_float=_bounded_float,
         )
-        # A lone surrogate is no text: each reader would put something else in its place.
-        json.dumps(value, ensure_ascii=False).encode("utf-8")
+        if b"\\u" in data:
+            # A lone surrogate is no text: each reader would put something else in its place. Only escapes make one.
+            json.dumps(value, ensure_ascii=False).encode("utf-8")
     except (ValueError, RecursionError) as exc:
         cause = "it is nested too deeply" if isinstance(exc, RecursionError) else str(exc)
         raise _malformed(what, where, f"not strict JSON: {cause}") from exc

@@ -159,11 +159,11 @@ def fuzz(name: str, target: t.Any, seconds: float) -> None:
     for number, seed in enumerate(target.seeds()):
         (seeds / str(number)).write_bytes(seed)
     arguments = [
-        f"-max_total_time={max(1, round(seconds))}", f"-timeout={_TIMEOUT}", f"-rss_limit_mb={_RSS_LIMIT_MB}", f"-max_len={_MAX_SIZE}",
-        f"-malloc_limit_mb={_RSS_LIMIT_MB // 2}", "-len_control=0", "-print_final_stats=1", "-reload=0",
-        f"-artifact_prefix={found}/{name}-",
+        f"-max_total_time={max(1, round(seconds))}", f"-timeout={_TIMEOUT}", f"-rss_limit_mb={_RSS_LIMIT_MB}",
+        f"-malloc_limit_mb={_RSS_LIMIT_MB // 2}", f"-max_len={_MAX_SIZE}", "-len_control=0", "-reload=0",
+        "-print_final_stats=1", f"-artifact_prefix={found}/{name}-", str(corpus), str(seeds),
     ]
-    atheris.Setup([sys.argv[0], *arguments, str(corpus), str(seeds)], bounded(target.run), custom_mutator=mutation.mutate)
+    atheris.Setup([sys.argv[0], *arguments], bounded(target.run), custom_mutator=mutation.mutate)
     atheris.Fuzz()
 
 

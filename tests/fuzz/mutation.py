@@ -30,12 +30,22 @@ _PEM = re.compile(rb"-----BEGIN ([A-Z ]+)-----\n([A-Za-z0-9+/=\n]+)-----END \1--
 # Written as a text first, and then replaced: no writer nests as deeply as the readers must stand.
 _DEEP = "@deep@"
 _VALUES: tuple[t.Any, ...] = (
-    None, True, False, 0, 1, -1, 2, 33, 2**31, 2**53 + 1, 2**63 - 1, 2**63, 2**64, -(2**63), 10**31, 0.5, 1e308, "", "0",
-    "00", "-1", "1e3", "null", "\0", "\ud800", "\u2028", "\u00e9", "../x", [], {}, [[]], {"": ""}, ["", None], _DEEP,
+    None, True, False, 0, 1, -1, 2, 33, 2**31, 2**53 + 1, 2**63 - 1, 2**63, 2**64, -(2**63), 10**31, 0.5, 1e308, "",
+    "0", "00", "-1", "1e3", "null", "\0", "\ud800", "\u2028", "\u00e9", "../x", [], {}, [[]], {"": ""}, ["", None],
+    _DEEP,
 )
+_TIMES = (0x17, 0x18)
 _BLOCK = 512
 _FIELDS = ((0, 100), (124, 136), (124, 136), (156, 157), (157, 257), (257, 265), (345, 500))
 _KINDS = b"01256gxLKSV\0D"
+_RECORD_KEYS = (
+    b"path", b"linkpath", b"size", b"mtime", b"hdrcharset", b"GNU.sparse.major", b"GNU.sparse.minor",
+    b"GNU.sparse.size", b"GNU.sparse.realsize", b"GNU.sparse.name", b"GNU.sparse.map", b"GNU.sparse.numblocks",
+)
+_RECORD_VALUES = (
+    b"0", b"1", b"-512", b"-1024", b"512", b"99999999999999999999", b"1e3", b"blobs/sha256/", b"0,1", b"index.json",
+    b"", b"BINARY", b"\xff", b"../x",
+)
 
 Rng = random.Random
 Change = t.Callable[[bytes, Rng], t.Optional[bytes]]
@@ -140,6 +150,8 @@ def _text(text: str, rng: Rng) -> str:
     with_base64 = _decoded(text)
     if with_base64:
         return base64.b64encode(_changed(with_base64, rng)).decode("ascii")
+    if re.fullmatch("[0-9]{1,19}", text) and rng.random() < 0.7:
+        return str(abs(int(text) + rng.choice((-1, 1, 60, 10**6, 10**9, -int(text)))))
     if len(text) >= 16 and re.fullmatch("(?:[0-9a-f]{2})+", text):
         return _plain(bytes.fromhex(text), rng).hex()
     return _changed(text.encode("utf-8", "surrogatepass"), rng).decode("utf-8", "replace")
@@ -175,7 +187,8 @@ def _der(data: bytes, rng: Rng) -> bytes | None:
 
 
 def _changed_row(row: list[tuple[int, bytes]], rng: Rng) -> bytes:
-    at, what = rng.randrange(len(row)), rng.random()
+    # Large elements have more in them that can be changed.
+    at, what = rng.choices(range(len(row)), [len(content) + 4 for _tag, content in row])[0], rng.random()
     if what < 0.8:
         row[at] = (row[at][0], _changed_content(*row[at], rng))
     elif what < 0.85:
@@ -195,6 +208,9 @@ def _changed_content(tag: int, content: bytes, rng: Rng) -> bytes:
     row = elements(content[len(before):]) if tag & 0x20 or tag in (0x03, 0x04) else None
     if row and rng.random() < 0.97:
         return before + _changed_row(row, rng)
+    if tag in _TIMES and content and rng.random() < 0.8:
+        at = rng.randrange(len(content))
+        return content[:at] + rng.choice(b"0123456789").to_bytes(1, "big") + content[at + 1:]
     return _plain(content, rng)
 
 
@@ -269,11 +285,7 @@ def _field(value: bytes, begin: int, rng: Rng) -> bytes:
 
 
 def _records(content: bytes, rng: Rng) -> bytes:
-    key = rng.choice((b"path", b"linkpath", b"size", b"GNU.sparse.major", b"GNU.sparse.minor", b"GNU.sparse.size",
-                      b"GNU.sparse.realsize", b"GNU.sparse.name", b"GNU.sparse.map", b"GNU.sparse.numblocks", b"mtime",
-                      b"hdrcharset"))
-    value = rng.choice((b"0", b"1", b"-512", b"-1024", b"512", b"99999999999999999999", b"1e3", b"blobs/sha256/", b"0,1",
-                        b"index.json", b"", b"BINARY", b"\xff", b"../x"))
+    key, value = rng.choice(_RECORD_KEYS), rng.choice(_RECORD_VALUES)
     records, rest = content.rstrip(b"\0"), len(key) + len(value) + 3
     if rng.random() < 0.3:
         return _plain(records, rng)

@@ -93,9 +93,10 @@ def tried(work: t.Callable[[], Result]) -> Result | None:
     try:
         return work()
     except HallmarkError as exc:
-        assert exc.code in _CODES
-        assert len(str(exc)) <= _MAX_ERROR, f"an error of {len(str(exc))} characters: {str(exc)[:200]}"
-        return None
+        refusal = exc
+    assert refusal.code in _CODES
+    assert len(str(refusal)) <= _MAX_ERROR, f"an error of {len(str(refusal))} characters: {str(refusal)[:200]}"
+    return None
 
 
 def deeper(work: t.Callable[[], Result], calls: int = 50) -> Result:
@@ -339,8 +340,8 @@ def _path_seeds() -> t.Iterator[bytes]:
     for case in (
         bench.chain("usual"),
         bench.chain("long", intermediates=(bench.authority("sub", "two"), bench.authority("two", "root", below=1))),
-        bench.constrained("dns", [bench.dns("*.example.com")], [bench.dns("example.com")], [bench.dns("no.example.com")]),
-        bench.constrained("mail", [bench.email("a@example.com")], [bench.email(".com")], [bench.email("b@example.com")]),
+        bench.constrained("dns", [bench.dns("*.example.com")], [bench.dns("example.com")], [bench.dns("no.example")]),
+        bench.constrained("mail", [bench.email("a@example.com")], [bench.email(".com")], [bench.email("b@ex.com")]),
         bench.constrained("uri", [bench.JOB], [bench.JOB_HOST], [bench.uri(".example.org")]),
         bench.constrained("ip", [bench.address("192.0.2.7")], [bench.network("192.0.2.0/24")]),
         bench.constrained("name", [bench.JOB], [bench.directory(O="example")], [bench.directory(CN="other")]),
@@ -515,7 +516,7 @@ def _body_seeds() -> t.Iterator[bytes]:
     for signer in (_LOGGED, _CERTIFIED):
         for version in (1, 2):
             yield log_bench.body("hashedrekord", version, signer, log_bench.PAYLOAD)
-            yield log_bench.body("dsse", version, signer, log_bench.PAYLOAD, hash="sha512" if version == 2 else "sha256")
+            yield log_bench.body("dsse", version, signer, log_bench.PAYLOAD, hash=("sha256", "sha512")[version - 1])
     yield log_bench.body("hashedrekord", 2, _LOGGED, log_bench.pae(log_bench.PAYLOAD))
     # The key of a certificate, logged without it.
     yield log_bench.body("dsse", 2, log_bench.Signer(_CERTIFIED.key), log_bench.PAYLOAD)
@@ -668,7 +669,8 @@ def _bundle_seeds() -> t.Iterable[bytes]:
 def _accepted(seeds: list[bytes], registry: t.Callable[[bytes], world.Registry]) -> list[bytes]:
     """Return the seeds, when each way to verify accepts one of them: else nothing forged could be accepted either."""
     for trust in world.trusts(()):
-        assert any(verify.verify_image(t.cast(t.Any, registry(one)), world.IMAGE, trust.demand).verified for one in seeds)
+        verdicts = [verify.verify_image(t.cast(t.Any, registry(one)), world.IMAGE, trust.demand) for one in seeds]
+        assert any(verdict.verified for verdict in verdicts)
     return seeds
 
 
@@ -778,7 +780,7 @@ def _layer_seeds() -> t.Iterator[bytes]:
         yield gzip.compress(_tar(files, kind), mtime=0)
     made = io.BytesIO()
     with tarfile.open(fileobj=made, mode="w") as tar:
-        for name, kind, target in (("l", tarfile.SYMTYPE, "/etc"), ("m", tarfile.SYMTYPE, "m"), ("n", tarfile.LNKTYPE, "l")):
+        for name, kind, target in (("l", b"2", "/etc"), ("m", b"2", "m"), ("n", b"1", "l")):
             entry = tarfile.TarInfo(name)
             entry.type, entry.linkname = kind, target
             tar.addfile(entry)
@@ -832,16 +834,16 @@ TARGETS: dict[str, Target] = {
     "json": Target(read_json, _texts('{"a":[1,-2.5e3,true,null,"\\u00e9<",{"b":"AAAA"}]}', '{"a":1,"A":{"b":"c"}}')),
     "base64": Target(read_base64, _texts("", "AAAA", "AA==", "+/8=")),
     "challenge": Target(read_challenge, _texts(
-        'Bearer realm="https://r.test/token",service="r",scope="repository:app:pull"', 'Basic realm="a", Bearer realm=/t',
+        'Bearer realm="https://r.test/token",service="r",scope="repository:app:pull"', "Basic realm=a, Bearer realm=/t",
     )),
     "token": Target(read_token, _texts('{"token":"abc","access_token":"abc","expires_in":300}')),
-    "location": Target(read_location, _texts("/v2/x?a=b", "https://r.test:5000/x", "//[::1]:80/x", "../y", "?n=1&last=x")),
+    "location": Target(read_location, _texts("/v2/x?a=b", "https://r.test:5000/x", "//[::1]:80/x", "../y", "?n=1")),
     "answer": Target(read_answer, _texts(
         "3", "Wed, 21 Oct 2015 07:28:00 GMT", '</v2/x?n=1&last=a>; rel="next", <x>;rel=prev',
         '{"errors":[{"code":"NAME_UNKNOWN","message":"x"}]}', "<html>",
     )),
     "reference": Target(read_reference, _texts(
-        f"{world.IMAGE}", "localhost:5000/a/b:1", "[::1]:5000/a", "nginx", "oci:/x/y:1", f"oci-archive:x.tar@{world.DIGEST}",
+        world.IMAGE, "localhost:5000/a/b:1", "[::1]:5000/a", "nginx", "oci:/x/y:1", f"oci-archive:x@{world.DIGEST}",
     )),
     "manifest": Target(read_manifest, _manifest_seeds),
     "layout": Target(read_layout_index, _manifest_seeds),

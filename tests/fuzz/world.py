@@ -166,7 +166,8 @@ def bundle_seeds(timestamp: bytes) -> t.Iterator[bytes]:
             entries.as_bundle(_logged(LOG_V1, "dsse", key, content, signature, der)),
             entries.as_bundle(_logged(LOG_V2, "hashedrekord", key, pae(content), signature, der)),
         ]
-        for extra in ({}, {"tlogEntries": logged[:1]}, {"tlogEntries": logged[1:], "timestampVerificationData": stamps}):
+        proven = {"tlogEntries": logged[1:], "timestampVerificationData": stamps}
+        for extra in ({}, {"tlogEntries": logged[:1]}, proven):
             yield compact({**made, "verificationMaterial": {**material, **extra}})
 
 

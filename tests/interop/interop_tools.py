@@ -262,14 +262,18 @@ class Cosign:
 
     def sign_logged(
         self, image: str, key: str | os.PathLike[str], *arguments: str, log: TransparencyLog | None = None,
-        version: int = 1, timestamps: TimestampServer | None = None, format: str | None = None, **options: t.Any,
+        version: int = 1, timestamps: TimestampServer | None = None, format: str | None = None,
+        chain: pathlib.Path | None = None, **options: t.Any,
     ) -> subprocess.CompletedProcess[str]:
-        """Sign with what is given: an entry in a log (of version 1, or 2 in bundles), a timestamp."""
+        """Sign with what is given: an entry in a log (of version 1, or 2 in bundles), a timestamp.
+
+        With a certificate, it wants C(chain), too: its intermediate, then its root.
+        """
         if (format or self.own_format) == "bundle":
             flags = [
                 "--signing-config", str(self._signing_config(log=log, version=version, timestamps=timestamps)),
                 # Without it, it asks the network for one; with it, it verifies what it has written.
-                "--trusted-root", str(self.trusted_root(log=log, timestamps=timestamps)),
+                "--trusted-root", str(self.trusted_root(log=log, timestamps=timestamps, chain=chain)),
             ]
         else:
             flags = ["--use-signing-config=false", "--new-bundle-format=false"] if self.major >= 3 else []
@@ -299,7 +303,7 @@ class Cosign:
         self, image: str, name: str, *arguments: str, chain: pathlib.Path, log: TransparencyLog | None = None,
         timestamps: TimestampServer | None = None, format: str | None = None, **options: t.Any,
     ) -> subprocess.CompletedProcess[str]:
-        """Verify by a private code-signing PKI: C(chain), beside which lie root.pem and sub.pem; C(name) is the signer's."""
+        """Verify by a private code-signing PKI: beside C(chain) lie root.pem and sub.pem; C(name) is the signer's."""
         environment = {}
         flags = [f"--certificate-identity={name}", "--certificate-oidc-issuer-regexp=.*", "--insecure-ignore-sct"]
         flags += ["--offline=true"] if log else ["--insecure-ignore-tlog=true"]
@@ -308,7 +312,8 @@ class Cosign:
             flags += ["--trusted-root", str(self.trusted_root(log=log, timestamps=timestamps, chain=chain))]
         else:
             flags += ["--new-bundle-format=false"] if self.major >= 3 else []
-            flags += ["--ca-roots", str(chain.with_name("root.pem")), "--ca-intermediates", str(chain.with_name("sub.pem"))]
+            flags += ["--ca-roots", str(chain.with_name("root.pem"))]
+            flags += ["--ca-intermediates", str(chain.with_name("sub.pem"))]
             flags += ["--timestamp-certificate-chain", str(timestamps.chain)] if timestamps else []
             environment = {"SIGSTORE_REKOR_PUBLIC_KEY": str(log.key)} if log else {}
         return self.run("verify", *flags, *arguments, image, environment=environment, **options)

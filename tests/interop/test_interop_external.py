@@ -38,8 +38,8 @@ def _raw(der: bytes) -> bytes:
 # What comes out of HSMs and signing servers, for the same signature.
 SPELLINGS: dict[str, t.Callable[[bytes], bytes]] = {
     "der": lambda der: der,
-    "base64": lambda der: base64.b64encode(der),
-    "wrapped-base64": lambda der: base64.encodebytes(der),
+    "base64": base64.b64encode,
+    "wrapped-base64": base64.encodebytes,
     "raw": _raw,
     "raw-in-base64": lambda der: base64.b64encode(_raw(der)) + b"\n",
 }
@@ -77,9 +77,8 @@ class Room:
     @property
     def authority(self) -> Json:
         """One entry of option trust, by its certificate."""
-        return {
-            "ca_path": str(self.pki.root), "intermediates_path": str(self.pki.sub), "san": {"type": "uri", "value": NAME}
-        }
+        paths = {"ca_path": str(self.pki.root), "intermediates_path": str(self.pki.sub)}
+        return {**paths, "san": {"type": "uri", "value": NAME}}
 
 
 @pytest.fixture(scope="module")
@@ -137,7 +136,8 @@ def test_what_openssl_signed_is_verified_by_everybody(
 ) -> None:
     image = registry.image()
     payloads = prepare(image)
-    assert [(one["digest"], one["format"]) for one in payloads] == [(image.rpartition("@")[2], each) for each in FORMATS]
+    digest = image.rpartition("@")[2]
+    assert [(one["digest"], one["format"]) for one in payloads] == [(digest, format) for format in FORMATS]
     for one in payloads:
         assert openssl("dgst", "-sha256", "-r", one["path"]).split()[0].decode() == one["sha256"]
     options: Json = {
@@ -304,10 +304,10 @@ def test_cosign_generates_the_same_bytes_and_attaches_the_same_signature(
     tmp_path: pathlib.Path,
 ) -> None:
     image, annotated = registry.image(), registry.image()
-    for one, annotations in ((image, {}), (annotated, ANNOTATIONS)):
-        (payload,) = prepare(one, annotations=annotations, formats=["sig"])
+    for one, signed in ((image, {}), (annotated, ANNOTATIONS)):
+        (payload,) = prepare(one, annotations=signed, formats=["sig"])
         for cosign in cosigns:
-            done = cosign.run("generate", *said(annotations), one)
+            done = cosign.run("generate", *said(signed), one)
             assert done.returncode == 0, done.stderr
             assert done.stdout.encode() == pathlib.Path(payload["path"]).read_bytes(), cosign.name
     for cosign in cosigns:

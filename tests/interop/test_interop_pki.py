@@ -12,6 +12,7 @@ from __future__ import annotations
 import datetime
 import json
 import pathlib
+import shutil
 import time
 import typing as t
 from dataclasses import dataclass
@@ -22,7 +23,6 @@ from interop_tools import PASSWORD, Cosign, Json, Registry, TimestampServer, Tra
 from openssl_pki import Pki, openssl
 
 if t.TYPE_CHECKING:
-    from conftest import KeyFiles
     from fast_modules import Modules
 
 FORMATS = ("sig", "bundle")
@@ -75,6 +75,8 @@ def _request(modules: Modules, folder: pathlib.Path, name: str, *sans: str) -> J
 
 @pytest.fixture(scope="module")
 def pki(tmp_path_factory: pytest.TempPathFactory) -> Pki:
+    if shutil.which("openssl") is None:
+        pytest.skip("openssl is not installed")
     return Pki(tmp_path_factory.mktemp("pki"))
 
 
@@ -86,10 +88,7 @@ def make_leaf(modules: Modules, pki: Pki) -> t.Callable[..., Leaf]:
         made = _request(modules, pki.folder, name, *sans)
         path, request = pki.folder / f"{name}.key", pki.folder / f"{name}.csr"
         cosign = _for_cosign(modules, path) if for_cosign else path
-        if period:
-            certificate = pki.issue_for(request, name=name, **period)
-        else:
-            certificate = pki.issue(request, name=name)
+        certificate = pki.issue_for(request, name=name, **period) if period else pki.issue(request, name=name)
         return Leaf(path, cosign, path.with_suffix(".pub"), request, certificate, pki, made["key_id"])
 
     return make
@@ -131,6 +130,14 @@ def signed(modules: Modules, leaves: dict[str, Leaf], registry: Registry) -> dic
     return images
 
 
+def _key_id(certificate: pathlib.Path) -> str:
+    """Return the key id of the key in a certificate, as openssl computes it."""
+    public, der = (certificate.with_suffix(f".{end}") for end in ("public", "der"))
+    openssl("x509", "-in", certificate, "-noout", "-pubkey", "-out", public)
+    openssl("pkey", "-pubin", "-in", public, "-outform", "DER", "-out", der)
+    return openssl("dgst", "-sha256", "-r", der).split()[0].decode()
+
+
 def _state(registry: Registry, image: str) -> tuple[list[Json], list[str]]:
     return registry.layers(image), registry.referrers(image)
 
@@ -164,9 +171,10 @@ def test_what_we_sign_is_read_by_the_cosigns(
             # In bundles, cosign 3 looks for no names of hosts.
             is_blind = format == "bundle" and kind == "dns"
             blind = "no Subject Alternative Name found" if is_blind else ""
+            mismatch = "expected SAN value" if format == "bundle" else "expected identities"
             for name, chain, words in (
                 (SANS[kind], pki.chain, blind),
-                ("another@example.com", pki.chain, blind or ("expected SAN value" if format == "bundle" else "expected identities")),
+                ("another@example.com", pki.chain, blind or mismatch),
                 (SANS[kind], other.chain, blind or "certificate"),
             ):
                 done = cosign.verify_certified(image, name, chain=chain, format=format)
@@ -200,19 +208,11 @@ def test_what_we_sign_is_verified_by_us(
     alone = {**trust, "intermediates_path": None}
     assert _verify(modules, image, alone, formats=formats) == ([] if format == "sig" else ["certificate_untrusted"])
     for certificate in (pki.sub, pki.root):
-        public = openssl("x509", "-in", certificate, "-noout", "-pubkey")
-        der = openssl_digest_of_key(public, pki.folder)
-        assert _verify(modules, image, trust, formats=formats, denied_key_ids=[der]) == ["key_denied"]
+        denied = [_key_id(certificate)]
+        assert _verify(modules, image, trust, formats=formats, denied_key_ids=denied) == ["key_denied"]
     assert _verify(modules, image, {"public_key_path": str(leaves[kind].public)}, formats=formats) == (
         [] if format == "sig" else ["certificate_untrusted"]
     )
-
-
-def openssl_digest_of_key(public: bytes, folder: pathlib.Path) -> str:
-    """Return the key id of a public key, as openssl computes it."""
-    (folder / "one.pub").write_bytes(public)
-    openssl("pkey", "-pubin", "-in", folder / "one.pub", "-outform", "DER", "-out", folder / "one.der")
-    return openssl("dgst", "-sha256", "-r", folder / "one.der").split()[0].decode()
 
 
 def test_another_root_of_the_same_name_vouches_for_nothing(
@@ -265,6 +265,28 @@ def test_what_cosign_signs_is_verified_by_us(
         before = _state(registry, image)
         assert not _sign(modules, image, leaf, formats=[format])["changed"]
         assert _state(registry, image) == before
+
+
+def test_certificates_that_cosign_had_logged_are_verified_by_us(
+    cosign: Cosign, modules: Modules, leaves: dict[str, Leaf], pki: Pki, registry: Registry,
+    transparency_log: TransparencyLog,
+) -> None:
+    """The entry names the certificate, not its bare key."""
+    leaf, trust = leaves["uri"], _trust(pki, "uri")
+    log: Json = {
+        "require_log": True,
+        "rekor_logs": [{"public_key_path": str(transparency_log.key), "rekor_url": transparency_log.url}],
+    }
+    for format in FORMATS if cosign.major >= 3 else ("sig",):
+        image = registry.image()
+        done = cosign.sign_logged(
+            image, leaf.cosign, *leaf.flags, log=transparency_log, format=format, chain=pki.chain
+        )
+        assert done.returncode == 0, done.stderr
+        assert _verify(modules, image, trust, **log) == []
+        assert _verify(modules, image, {"public_key_path": str(leaf.public)}, **log) == (
+            [] if format == "sig" else ["certificate_untrusted"]
+        )
 
 
 def test_what_is_attached_is_what_cosign_attaches(
@@ -398,8 +420,8 @@ def test_only_what_is_proven_to_be_older_outlives_its_certificate(
             continue
         common: Json = {"chain": pki.chain, "format": format}
         for name, services, expected in (
-            ("nothing", {}, False), ("log", {"log": transparency_log}, True), ("early", {"log": transparency_log}, False),
-            ("timestamp", {"timestamps": timestamp_server}, True),
+            ("nothing", {}, False), ("log", {"log": transparency_log}, True),
+            ("early", {"log": transparency_log}, False), ("timestamp", {"timestamps": timestamp_server}, True),
         ):
             done = cosign.verify_certified(past.images[name], SANS["email"], **services, **common)
             assert (done.returncode == 0) == expected, f"{cosign.name}, {name}: {done.stderr}"

@@ -581,6 +581,7 @@ def _forbidden_names() -> t.Iterator[Case]:
         ("dns-point-same", dns("example.com"), dns(".example.com")),
         ("dns-wildcard-above", dns("*.example.com"), dns("ci.example.com")),
         ("email-other-mailbox", email("ops@example.com"), email("dev@example.com")),
+        ("email-mailbox-elsewhere", email("dev@example.org"), email("dev@example.com")),
         ("email-case-of-mailbox", email("DEV@example.com"), email("dev@example.com")),
         ("email-other-host", email("dev@example.org"), email("example.com")),
         ("email-point-same", email("dev@example.com"), email(".example.com")),
@@ -594,6 +595,10 @@ def _forbidden_names() -> t.Iterator[Case]:
     yield constrained("one-of-several-not-permitted", [dns("ci.example.com"), dns("ci.example.org")],
                       [dns("example.com")], code=UNTRUSTED)
     wider = "Go lets hosts below a permitted domain pass; RFC 5280 names that host alone"
+    yield constrained("uri-nothing-permitted", [JOB], [uri("")], code=UNTRUSTED,
+                      cosign="to Go an empty constraint holds everything")
+    yield constrained("uri-all-excluded", [JOB], excluded=[uri("")], code=UNTRUSTED,
+                      openssl="to openssl an empty constraint on URIs holds none")
     yield constrained("email-below-not-permitted", [email("dev@mail.example.com")], [email("example.com")],
                       code=UNTRUSTED, cosign=wider)
     yield constrained("uri-below-not-permitted", [uri("https://a.ci.example.com/")], [JOB_HOST], code=UNTRUSTED,

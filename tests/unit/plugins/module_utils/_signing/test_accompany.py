@@ -140,6 +140,13 @@ def test_signature_that_lacks_something_gets_one_that_has_it_beside_it(
     assert not do_sign(bench, key).changed
 
 
+def test_certificate_in_a_bundle_that_is_logged_is_another_thing_too(bench: Bench, key: Key, wished: Wished) -> None:
+    do_sign(bench, key, **wished("certificate", "log"))
+    outcome = do_sign(bench, key, **wished("log"))
+    assert [one.format for one in outcome.signatures if one.created] == ["bundle"]
+    assert verified(bench, key, "bundle")
+
+
 @pytest.mark.parametrize("name", ["carol", "frank"])
 def test_keys_that_sign_the_same_each_time_get_what_is_lacking(
     bench: Bench, name: str, stamper: FakeStamper, request: pytest.FixtureRequest, format: Format

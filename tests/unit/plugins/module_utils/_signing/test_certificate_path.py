@@ -12,6 +12,7 @@ import base64
 import datetime
 import itertools
 import random
+import types
 import typing as t
 
 import pytest
@@ -23,7 +24,9 @@ from ansible_collections.hallmark.signing.plugins.module_utils._errors import (
 from ansible_collections.hallmark.signing.plugins.module_utils._signing import certificate_path
 from ansible_collections.hallmark.signing.tests.unit.plugins.module_utils._signing import certificate_bench as bench
 from cryptography import x509
+from cryptography.exceptions import InternalError, InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import x25519
 
 SECOND = datetime.timedelta(seconds=1)
 
@@ -217,6 +220,38 @@ def test_search_in_a_web_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "100 signatures" in error.cause
 
 
+def test_circles_are_left_where_they_close(monkeypatch: pytest.MonkeyPatch) -> None:
+    checked: list[tuple[bench.Cert, bench.Cert]] = []
+    has_signed = certificate_path._has_signed
+    monkeypatch.setattr(
+        certificate_path, "_has_signed", lambda *pair: checked.append(pair) or has_signed(*pair)
+    )
+    circle = (bench.authority("sub", "two"), bench.authority("two", "sub"))
+    assert refused(bench.chain("x", intermediates=circle)).code == bench.UNTRUSTED
+    assert len(checked) == len(set(checked)) == 2
+
+
+@pytest.mark.parametrize("error", [
+    ValueError(), TypeError(), InvalidSignature(), UnsupportedAlgorithm(""), InternalError("", []),
+], ids=lambda error: type(error).__name__)
+def test_signatures_that_the_library_cannot_check_are_none(error: Exception) -> None:
+    def fail(_upper: object) -> t.NoReturn:
+        raise error
+
+    lower: t.Any = types.SimpleNamespace(verify_directly_issued_by=fail)
+    assert not certificate_path._has_signed(lower, lower)
+
+
+def test_keys_that_cannot_sign_are_passed_over() -> None:
+    spki = x25519.X25519PrivateKey.generate().public_key().public_bytes(
+        serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
+    )
+    sub = bench.authority("sub", "root")
+    odd = bench.with_key(sub, "root", spki)
+    assert len(find(bench.chain("x", intermediates=(odd, sub)))) == 3
+    assert refused(bench.chain("x", intermediates=(odd,))).code == bench.UNTRUSTED
+
+
 def test_path_out_of_a_web_is_found() -> None:
     intermediates = (*web(6), bench.authority("web-1", "root"))
     assert len(find(bench.chain("x", intermediates=intermediates))) == 4
@@ -267,6 +302,21 @@ def test_bits_in_a_subject_are_compared_as_well() -> None:
     case = bench.constrained("x", [bench.JOB], excluded=[base], subject=subject)
     assert "do not allow" in refused(case).cause
     assert len(find(bench.constrained("x", [bench.JOB], excluded=[base]))) == 3
+
+
+@pytest.mark.parametrize("spelt", ["EXAMPLE", " Example", "\uff25xample", "Exam\u0070le"])
+def test_spellings_of_a_subject_are_excluded_alike(spelt: str) -> None:
+    case = bench.constrained("x", [bench.JOB], excluded=[bench.directory(O=spelt)])
+    assert "do not allow" in refused(case).cause
+
+
+@pytest.mark.parametrize("kind", ["permitted", "excluded"])
+def test_networks_in_place_of_an_address_cannot_be_judged(kind: str) -> None:
+    # An iPAddress [7] of eight bytes: 192.0.2.0/24.
+    names = ("2.5.29.17", bytes.fromhex("300a8708c0000200ffffff00"), False)
+    base: dict[str, t.Any] = {kind: [bench.network("192.0.2.0/24")]}
+    case = bench.chain("x", leaf=bench.leaf(sans=[], extensions=[names]), sub=bench.authority("sub", "root", **base))
+    assert "cannot be applied" in refused(case).cause
 
 
 def test_parts_of_a_name_with_several_attributes_are_sets() -> None:

@@ -16,6 +16,7 @@ from ansible_collections.hallmark.signing.plugins.module_utils._keys import maki
 from ansible_collections.hallmark.signing.plugins.module_utils._keys.signers.external import ExternalSigner
 from ansible_collections.hallmark.signing.plugins.module_utils._signing import authority, sign, verify
 from ansible_collections.hallmark.signing.plugins.module_utils._signing.signature import Format
+from ansible_collections.hallmark.signing.tests.unit.fake_services import FakeLog
 from ansible_collections.hallmark.signing.tests.unit.plugins.module_utils._signing.signing_bench import (
     REPOSITORY,
     SIG_ANNOTATION,
@@ -31,6 +32,7 @@ from ansible_collections.hallmark.signing.tests.unit.plugins.module_utils._signi
     pae,
     verified,
 )
+from ansible_collections.hallmark.signing.tests.unit.plugins.module_utils._signing.test_notary import of_log
 from cryptography.hazmat.primitives.asymmetric import ed25519
 
 # Who signs in what, in format sig and in format bundle, unless told otherwise.
@@ -203,6 +205,33 @@ def test_each_key_has_its_own_scheme(native: Bench, get: Get) -> None:
     for format in (SIG, BUNDLE):
         assert native.verify(*keys, formats=format, threshold=len(keys)).verified
     assert not do_sign(native, *keys).changed
+
+
+@pytest.mark.parametrize(("name", "schemes"), [
+    ("alice", ("ecdsa-sha256", "ecdsa-sha256")), ("dave", ("ecdsa-sha384", "ecdsa-sha256")),
+    ("erin", ("ecdsa-sha512", "ecdsa-sha256")), ("carol", ("rsa-pkcs1v15-sha256", "rsa-pkcs1v15-sha256")),
+])
+def test_logged_signatures_are_in_the_schemes_that_logs_take(
+    name: str, schemes: tuple[str, str], get: Get, bench: Bench, log: FakeLog
+) -> None:
+    key = get(name)
+    outcome = do_sign(bench, key, notary=of_log(log))
+    assert (outcome.changed, codes(outcome.reasons), log.entries) == (True, [], 3)
+    assert written(bench, key) == ([schemes[0]], [schemes[1]])
+    assert not do_sign(bench, key, notary=of_log(log)).changed
+    for format in (SIG, BUNDLE):
+        assert bench.verify(key, formats=format).verified
+
+
+def test_what_no_log_takes_is_told_and_not_attached(native: Bench, frank: Key, carol: Key, log: FakeLog) -> None:
+    for key, wish in (
+        (frank, {"formats": SIG}), (carol, {"signature_algorithm": "rsa-pss-sha256"}),
+        (carol, {"signature_algorithm": "rsa-pkcs1v15-sha512", "formats": BUNDLE}),
+    ):
+        outcome = do_sign(native, key, notary=of_log(log), **wish)
+        assert (outcome.changed, codes(outcome.reasons)) == (False, ["unsupported_algorithm"])
+    assert (native.writes, log.requests) == ([], [])
+    assert do_sign(native, frank, formats=BUNDLE, notary=of_log(log)).changed
 
 
 @pytest.mark.parametrize("scheme", ["rsa-pss-sha256", "ed25519", "ecdsa-sha1"])
