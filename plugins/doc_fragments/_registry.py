@@ -11,7 +11,6 @@ class ModuleDocFragment:
     DOCUMENTATION = r"""
 requirements:
   - cryptography >= 42
-  - urllib3 >= 2
 notes:
   - Proxies are taken from the environment of the task, C(HTTPS_PROXY), C(HTTP_PROXY), C(ALL_PROXY) and C(NO_PROXY), as curl does.
     Loopback is never reached through a proxy. Where C(environment) of the task sets one with a login, Ansible itself shows it

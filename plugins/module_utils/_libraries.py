@@ -20,7 +20,7 @@ from ._errors import LibraryError
 # The lowest versions that are tested. _keys and _custody work with Debian 12's own cryptography, so that a
 # Certbot host needs nothing installed; keep in step with doc_fragments and meta/ee-requirements.txt.
 FLOORS: dict[str, str] = {
-    "cryptography": "42", "urllib3": "2", "docker": "7.1", "nacl": "1.5",
+    "cryptography": "42", "docker": "7.1", "nacl": "1.5",
     # Older ones trust the certificates that come with a timestamp.
     "rfc3161_client": "1.0.9",
 }

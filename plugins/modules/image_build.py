@@ -190,7 +190,7 @@ def main() -> None:
     empty: dict[str, t.Any] = {
         "changed": False, "image": None, "digest": None, "tags": params["tags"], "image_id": None, "input_hash": None,
     }
-    deps.require_libraries(module, "docker", "urllib3", empty=empty)
+    deps.require_libraries(module, *(["docker"] if params["builder"] == "engine" else []), empty=empty)
     results.require_entries(module, empty, tags=params["tags"])
     try:
         name = references.parse_image_name(params["name"])

@@ -126,7 +126,7 @@ import typing as t
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils._ansible import deps, registries, results
+from ..module_utils._ansible import registries, results
 from ..module_utils._errors import HallmarkError
 from ..module_utils._oci.concurrency import map_ordered
 from ..module_utils._oci.images import Images
@@ -153,7 +153,6 @@ def main() -> None:
     )
     params = module.params
     empty: dict[str, t.Any] = {"changed": False, "results": []}
-    deps.require_libraries(module, "urllib3", empty=empty)
     results.require_entries(module, empty, copies=params["copies"])
     names = [(entry["source"], entry["destination"]) for entry in params["copies"]]
     workers = max(1, params["workers"])

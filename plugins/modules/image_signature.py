@@ -344,7 +344,7 @@ def main() -> None:
     )
     params = module.params
     empty: dict[str, t.Any] = {"changed": False, "results": []}
-    deps.require_libraries(module, "cryptography", "urllib3", empty=empty)
+    deps.require_libraries(module, "cryptography", empty=empty)
     results.require_entries(module, empty, images=params["images"], formats=params["formats"])
     try:
         _require_fitting_options(params)

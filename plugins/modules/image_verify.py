@@ -295,7 +295,7 @@ import typing as t
 from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils._ansible import args, deps, registries, results
-from ..module_utils._errors import HallmarkError
+from ..module_utils._errors import HallmarkError, VerificationError
 from ..module_utils._keys import pem
 from ..module_utils._keys.files import read_key_file
 from ..module_utils._oci.concurrency import map_ordered
@@ -372,7 +372,7 @@ def main() -> None:
     )
     params = module.params
     empty: dict[str, t.Any] = {"changed": False, "verified": False, "results": []}
-    deps.require_libraries(module, "cryptography", "urllib3", empty=empty)
+    deps.require_libraries(module, "cryptography", empty=empty)
     results.require_entries(module, empty, images=params["images"], trust=params["trust"])
     try:
         known = Images(registries.settings(params, uses_mirrors=True))
@@ -431,10 +431,15 @@ def _authority(index: int, entry: dict[str, t.Any]) -> authority.Authority:
 
         issuer = evidence.issuer(entry, name=name)
         return authority.Authority(name, issuer=issuer, signature_algorithm=entry["signature_algorithm"])
+    if entry["san"] is not None or entry["intermediates_path"] is not None:
+        raise VerificationError(
+            code="input_invalid", object=f"authority {name}", attempt="trust its key",
+            cause="san and intermediates_path are for authorities that are a CA", advice="Leave them out.",
+        )
     if entry["public_key_path"] is not None:
         data, where = read_key_file(entry["public_key_path"]), entry["public_key_path"]
     else:
-        data, where = entry["public_key_content"].encode("utf-8"), f"public_key_content of authority {name}"
+        data, where = entry["public_key_content"].encode("utf-8", "replace"), f"public_key_content of authority {name}"
     return authority.Authority(
         name, pem.read_public_key(data, where=where), signature_algorithm=entry["signature_algorithm"]
     )

@@ -117,9 +117,11 @@ import typing as t
 from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils._ansible import deps, registries, results
-from ..module_utils._errors import HallmarkError
+from ..module_utils._errors import FormatError, HallmarkError
+from ..module_utils._keys import pem
 from ..module_utils._keys.files import read_key_file
 from ..module_utils._oci.concurrency import map_ordered
+from ..module_utils._oci.digest import is_digest
 from ..module_utils._transparency import log_key, lookup, rekor
 from ..module_utils._transparency.entry import LogEntry
 
@@ -144,7 +146,7 @@ def main() -> None:
     )
     params = module.params
     empty: dict[str, t.Any] = {"changed": False, "entries": []}
-    deps.require_libraries(module, "cryptography", "urllib3", empty=empty)
+    deps.require_libraries(module, "cryptography", empty=empty)
     try:
         path, url = params["rekor_public_key_path"], params["rekor_url"]
         key = log_key.read(read_key_file(path), where=path, rekor_url=url)
@@ -163,11 +165,17 @@ def _entries(log: rekor.Log, params: dict[str, t.Any]) -> list[t.Callable[[], Lo
         entry = log.by_index(params["log_index"])
         return [lambda: entry]
     if params["digest"] is not None:
+        if not is_digest(params["digest"]):
+            raise FormatError(
+                code="input_invalid", object="digest", attempt="search for it",
+                cause=f"{params['digest'][:100]!r} is none", advice="Write it as sha256:HEX.",
+            )
         return lookup.search(log, rekor.hash_query(params["digest"]))
     if params["email"] is not None:
         return lookup.search(log, rekor.email_query(params["email"]))
     path = params["public_key_path"]
-    return lookup.search(log, rekor.key_query(read_key_file(path).decode("ascii", "replace")))
+    blocks = pem.split(read_key_file(path), where=path)
+    return lookup.search(log, rekor.key_query(blocks[0].text))
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ import io
 import json
 import os
 import pathlib
+import re
 import tarfile
 import tempfile
 import typing as t
@@ -42,6 +43,7 @@ from ansible_collections.hallmark.signing.plugins.module_utils._oci import (
     manifest,
     reference,
     referrers,
+    wire,
 )
 from ansible_collections.hallmark.signing.plugins.module_utils._oci.digest import digest_of
 from ansible_collections.hallmark.signing.plugins.module_utils._oci.layout_reference import LayoutReference
@@ -53,6 +55,8 @@ from ansible_collections.hallmark.signing.plugins.module_utils._signing import (
     certificate_path,
     dsse,
     identity,
+    listing,
+    log_search,
     payload,
     statement,
     verify,
@@ -60,6 +64,7 @@ from ansible_collections.hallmark.signing.plugins.module_utils._signing import (
 from ansible_collections.hallmark.signing.plugins.module_utils._transparency import (
     body,
     checkpoint,
+    lookup,
     merkle,
     proof,
     rekor,
@@ -193,6 +198,97 @@ def read_reference(data: bytes) -> None:
     if found is not None:
         assert reference.parse_image(str(found)) == found
         assert isinstance(found, LayoutReference) or ".." not in f"{found.repository}/{found.target}".split("/")
+
+
+class _Socket:
+    """A connection over which these bytes come, a few hundred at a time."""
+
+    def __init__(self, data: bytes) -> None:
+        self.left = data
+        self.has_ended = False
+
+    def recv_into(self, buffer: t.Any) -> int:
+        """Receive some."""
+        self.has_ended = not self.left
+        part, self.left = self.left[:min(len(buffer), 300)], self.left[min(len(buffer), 300):]
+        buffer[:len(part)] = part
+        return len(part)
+
+    def settimeout(self, _seconds: float) -> None:
+        """It never takes long."""
+
+    def close(self) -> None:
+        """Nothing is to be done."""
+
+
+def read_wire(data: bytes) -> None:
+    """An answer is read whole or refused; where the connection is kept, it ended where the standard says."""
+    for method in ("GET", "HEAD"):
+        kept: list[wire.Connection] = []
+        sock = _Socket(data)
+        connection = wire.Connection(t.cast(t.Any, sock))
+        connection.deadline = deadline = wire.Deadline(float("inf"))
+        body = b""
+        try:
+            answer = wire.Answer(connection, method, kept)
+            while part := answer.read(4096, deadline):
+                body += part
+            answer.done()
+        except OSError:
+            continue
+        assert re.search(rb"\n\r?\n", data), "half a header is taken for one"
+        assert all(name == name.lower() and "\n" not in value for name, value in answer.headers.items())
+        if kept and not connection.has_surplus and not sock.left and not sock.has_ended:
+            assert _http_body(data, method) == body
+
+
+# How status lines and names are written decides nothing about where an answer ends.
+_HEAD = re.compile(r"\S+\s+([1-9][0-9][0-9])(?:\s[^\n]*)?\n((?:[!-9;-~]+:[^\n]*\n)*)\r?\n")
+_CHUNK = re.compile(rb"([0-9A-Fa-f]+)[ \t]*(?:;[^\r\n]*)?\r?\n")
+
+
+def _http_body(data: bytes, method: str) -> bytes | None:
+    """Return the body of the one answer that the bytes are (RFC 9112 section 6.3); None if they are not just that."""
+    head = _HEAD.match(text_of(data))
+    while head and head[1].startswith("1"):
+        data = data[head.end():]
+        head = _HEAD.match(text_of(data))
+    if head is None:
+        return None
+    fields = [line.partition(":") for line in head[2].split("\n") if line]
+    lengths = {value.strip() for name, _colon, value in fields if name.lower() == "content-length"}
+    codings = [value.strip().lower() for name, _colon, value in fields if name.lower() == "transfer-encoding"]
+    rest = data[head.end():]
+    if method == "HEAD" or head[1] in ("204", "304"):
+        return None if rest else b""
+    if codings:
+        return _dechunked(rest) if codings == ["chunked"] and not lengths else None
+    if len(lengths) != 1 or not re.fullmatch("[0-9]+", *lengths):
+        return None
+    return rest if len(rest) == int(lengths.pop()) else None
+
+
+def _dechunked(data: bytes) -> bytes | None:
+    body = b""
+    while size := _CHUNK.match(data):
+        count = int(size[1], 16)
+        part, data = data[size.end():size.end() + count], data[size.end() + count:]
+        if not count:
+            # Trailers end with an empty line, as headers do.
+            return body if re.fullmatch(rb"(?:[^\r\n]+\r?\n)*\r?\n", data) else None
+        end = re.match(rb"\r?\n", data)
+        if len(part) < count or end is None:
+            return None
+        body, data = body + part, data[end.end():]
+    return None
+
+
+def _wire_seeds() -> t.Iterator[bytes]:
+    yield b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\nContent-Type: text/plain\r\n\r\nabc"
+    yield b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 201 Created\r\nLocation: /x\r\nContent-Length: 0\r\n\r\n"
+    yield b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3;a=b\r\nabc\r\nA\r\n0123456789\r\n0\r\nx: y\r\n\r\n"
+    yield b"HTTP/1.1 401 No\r\nWWW-Authenticate: Basic\r\nWWW-Authenticate: Bearer\r\nConnection: close\r\n\r\nabc"
+    yield b"HTTP/1.0 304 Not Modified\r\nConnection: keep-alive\r\n\r\n"
 
 
 # --- documents -------------------------------------------------------------------------------------------------------
@@ -337,8 +433,11 @@ def _ders(given: _strict_json.JsonObject, name: str) -> list[bytes]:
 
 
 def _path_seeds() -> t.Iterator[bytes]:
+    rsa, edwards = bench.Subject("sub", "rsa2048"), bench.Subject("sub", "ed25519")
     for case in (
         bench.chain("usual"),
+        bench.chain("rsa", leaf=bench.leaf(rsa, pss=True), sub=bench.authority(rsa, "root")),
+        bench.chain("edwards", leaf=bench.leaf(edwards), sub=bench.authority(edwards, "root")),
         bench.chain("long", intermediates=(bench.authority("sub", "two"), bench.authority("two", "root", below=1))),
         bench.constrained("dns", [bench.dns("*.example.com")], [bench.dns("example.com")], [bench.dns("no.example")]),
         bench.constrained("mail", [bench.email("a@example.com")], [bench.email(".com")], [bench.email("b@ex.com")]),
@@ -532,7 +631,10 @@ def ask_log(data: bytes) -> None:
     log = rekor.Log.__new__(rekor.Log)
     log.url, log.host, log._path = "https://log.example", "log.example", ""
     log._transport = t.cast(t.Any, _Answering(data))
-    tried(lambda: log.by_index(7))
+    found = lookup.describe(lambda: log.by_index(7), world.LOG_V1.known, where="log.example")
+    assert len(json.dumps(found.as_dict())) < 2 * _MAX_ERROR
+    find = log_search.finder(log, world.LOGS)
+    assert not tried(lambda: find(log_bench.subject(_STRANGER), "test"))
     tried(lambda: log.add(b"{}"))
     assert all(len(one) in (64, 80) for one in tried(lambda: log.search({})) or ())
 
@@ -638,6 +740,9 @@ def _judge(
             assert content in world.SIGNED
             assert not trust.is_certified or all(one.tbs_certificate_bytes in world.LEAVES for one in certificates())
             assert not trust.is_logged or any(base64.b64decode(one) in world.BODIES for one in bodies())
+    listed = listing.list_image(t.cast(t.Any, registry()), world.IMAGE, recursive=False, contents=True)
+    # What a module returns is text to everybody.
+    assert json.dumps(listed.as_dict(), ensure_ascii=False).encode("utf-8")
 
 
 _TRUSTS: list[world.Trust] = []
@@ -838,6 +943,7 @@ TARGETS: dict[str, Target] = {
     )),
     "token": Target(read_token, _texts('{"token":"abc","access_token":"abc","expires_in":300}')),
     "location": Target(read_location, _texts("/v2/x?a=b", "https://r.test:5000/x", "//[::1]:80/x", "../y", "?n=1")),
+    "wire": Target(read_wire, _wire_seeds, share=2),
     "answer": Target(read_answer, _texts(
         "3", "Wed, 21 Oct 2015 07:28:00 GMT", '</v2/x?n=1&last=a>; rel="next", <x>;rel=prev',
         '{"errors":[{"code":"NAME_UNKNOWN","message":"x"}]}', "<html>",

@@ -219,8 +219,8 @@ class Registry:
         return None if self.payload is None else self._manifest(self.payload, SIG_TYPE, annotations=self.annotations)
 
     def manifest(self, _image: t.Any) -> Manifest:
-        """Return the manifest of the bundle."""
-        return self._manifest(t.cast(bytes, self.bundle), BUNDLE_TYPE)
+        """Return the manifest of the bundle; that of the image is not looked into."""
+        return self._manifest(self.bundle or b"", BUNDLE_TYPE)
 
     def referrers(self, _image: t.Any, _digest: str) -> tuple[Descriptor, ...]:
         """Return the descriptor of that manifest."""

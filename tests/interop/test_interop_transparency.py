@@ -36,7 +36,7 @@ if t.TYPE_CHECKING:
 
 FORMATS = ("sig", "bundle")
 LOGGED = "dev.sigstore.cosign/bundle"
-MAIL = "release@example.com"
+MAIL = "found-by-address@example.com"
 _UNAVAILABLE = "service_unavailable"
 
 
@@ -692,7 +692,7 @@ def test_entries_that_the_log_does_not_vouch_for_are_told_apart(
 
 
 class _Recorder(ThreadingHTTPServer):
-    """Passes requests on, and keeps what was in them."""
+    """Passes requests on, and keeps what was in them; without anybody to pass them on to, it wants a login."""
 
     daemon_threads = True
 
@@ -709,6 +709,12 @@ class _Forwarder(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers["Content-Length"]))
         self.server.seen += [f"{self.path}\n{self.headers}".encode(), body]
+        if not self.server.upstream:
+            self.send_response(401)
+            self.send_header("WWW-Authenticate", 'Basic realm="service"')
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+            return
         connection = http.client.HTTPConnection(self.server.upstream, timeout=10)
         with contextlib.closing(connection):
             connection.request("POST", self.path, body, {"Content-Type": self.headers["Content-Type"]})
@@ -773,6 +779,31 @@ def test_services_get_what_they_need_and_no_secret(
     # The log of signatures learns the digest of an image from an envelope, which names no registry.
     assert registry.host.encode() not in b"".join([seen, *documents])
     assert any(image.rpartition(":")[2].encode() in one for one in documents)
+
+
+def test_services_that_want_a_login_get_none(
+    modules: Modules, registry: Registry, p256: KeyFiles, transparency_log: TransparencyLog,
+    timestamp_server: TimestampServer, tmp_path: pathlib.Path,
+) -> None:
+    """Not even where a registry, whose login is known, has the same host and port."""
+    image = registry.image()
+    for service in ("transparency", "timestamp_authority"):
+        with _recording("") as challenger:
+            host = challenger.url.removeprefix("http://")
+            (tmp_path / "config.json").write_text(json.dumps({"auths": {host: {"auth": "dXNlcjpwYXNzd29yZA=="}}}))
+            option = {
+                "transparency": {"rekor_url": challenger.url, "rekor_public_key_path": str(transparency_log.key)},
+                "timestamp_authority": {"url": challenger.url, "certificate_path": str(timestamp_server.chain)},
+            }[service]
+            for login in ({}, {"username": "user", "password": "password"}):
+                failed = _sign(
+                    modules, image, p256, registry_auth_file=str(tmp_path / "config.json"), timeout=2,
+                    registries=[{"host": host, **login}], **{service: option},
+                )
+                assert [reason["code"] for reason in failed["reasons"]] == ["unauthorized"], failed["msg"]
+            assert challenger.seen
+            assert b"authorization" not in b"".join(challenger.seen).lower()
+    assert _attached(registry, image) == ([], [])
 
 
 def _texts(data: bytes) -> t.Iterator[bytes]:

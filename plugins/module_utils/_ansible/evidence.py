@@ -35,7 +35,7 @@ def issuer(entry: Options, *, name: str) -> Issuer:
     if entry["ca_path"] is not None:
         data, where = read_key_file(entry["ca_path"]), entry["ca_path"]
     else:
-        data, where = entry["ca_content"].encode("utf-8"), f"ca_content of authority {name}"
+        data, where = entry["ca_content"].encode("utf-8", "replace"), f"ca_content of authority {name}"
     intermediates: tuple[t.Any, ...] = ()
     if entry["intermediates_path"] is not None:
         path = entry["intermediates_path"]

@@ -6,9 +6,6 @@
 
 from __future__ import annotations
 
-import email.utils
-import http.client
-import re
 import time
 import typing as t
 
@@ -71,6 +68,8 @@ def retry_after(headers: t.Mapping[str, str]) -> float:
     value = headers.get("retry-after", "").strip()
     if (value.isascii() and value.isdigit()):
         return float(value[:6])
+    import email.utils
+
     try:
         return max(0.0, email.utils.parsedate_to_datetime(value).timestamp() - time.time())
     except (ValueError, TypeError, OverflowError):
@@ -87,21 +86,5 @@ def html_page(where: str) -> RegistryError:
 
 
 def plain_text(exc: Exception) -> str:
-    """Return what happened to a connection, without object addresses and pool names."""
-    said = str(exc)
-    if len(exc.args) == 2 and isinstance(exc.args[1], Exception):
-        # urllib3 gives what happened and why; why may repeat what a foreign server sent.
-        said = str(exc.args[0])
-        said = said if ":" in said else f"{said.rstrip('.')}: {_why(exc.args[1])}"
-    text = re.sub(r"^(?:<[^>]*>|HTTPS?Connection(?:Pool)?\([^)]*\)): ", "", said)
-    return text or type(exc).__name__
-
-
-def _why(exc: Exception) -> str:
-    """Return why a connection failed, without the words of whoever answers there: they may be our own login."""
-    tunnel = re.match(r"Tunnel connection failed: [0-9]{3}", str(exc))
-    if tunnel:
-        return tunnel[0]
-    if isinstance(exc, http.client.BadStatusLine) and not isinstance(exc, ConnectionError):
-        return "what answers there is no HTTP"
-    return ascii(str(exc))[1:-1][:200]
+    """Return what happened to a connection, in one line of a length that fits into a message."""
+    return ascii(str(exc))[1:-1][:200] or type(exc).__name__

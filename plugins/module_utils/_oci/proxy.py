@@ -10,9 +10,11 @@ reached through a proxy.
 
 from __future__ import annotations
 
+import base64
 import os
 import typing as t
 from dataclasses import dataclass, field
+from urllib.parse import unquote
 
 from .._errors import RegistryError
 from . import location
@@ -26,6 +28,12 @@ class Proxy:
 
     url: str
     login: str | None = field(default=None, repr=False)
+
+    def headers(self) -> dict[str, str]:
+        """Return the header that logs in to the proxy, if it wants that."""
+        if not self.login:
+            return {}
+        return {"Proxy-Authorization": f"Basic {base64.b64encode(unquote(self.login).encode('utf-8')).decode('ascii')}"}
 
 
 def proxy_for(url: str, environment: t.Mapping[str, str] | None = None) -> Proxy | None:

@@ -12,23 +12,20 @@ from __future__ import annotations
 
 import os
 import random
+import socket
 import threading
 import time
 import typing as t
 from dataclasses import dataclass, field
-from urllib.parse import unquote
 
 from .._errors import RegistryError
-from .._libraries import optional
 from . import location
 from .credentials import AuthFile, Credentials
-from .deadline import Bound, pool_manager
-
-with optional():
-    import urllib3
-    from urllib3.exceptions import HTTPError, NameResolutionError, SSLError
+from .wire import Answer, Deadline, Server
 
 if t.TYPE_CHECKING:
+    import ssl
+
     # Loaded when a registry asks for a login: Ansible compiles what is imported for every task.
     from .login import Login
     from .proxy import Proxy
@@ -41,6 +38,7 @@ _FIRST_DELAY = 0.2
 _CHUNK = 64 * 1024
 _ERROR_LIMIT = 64 * 1024
 _USER_AGENT = "hallmark.signing"
+_MAX_SERVERS = 8
 
 
 @dataclass(frozen=True)
@@ -142,12 +140,13 @@ class Transport:
         self._own = settings.hosts.get(host, HostSettings())
         self._base = f"{'http' if self._is_plain(api_host) else 'https'}://{api_host}"
         self._credentials = settings.credentials_for(host)
-        self._pools: dict[tuple[bool, Proxy | None], urllib3.PoolManager] = {}
-        self._pools_lock = threading.Lock()
+        self._origin = location.origin(self._base)
+        self._servers: dict[tuple[tuple[str, str, int], Proxy | None], Server] = {}
+        self._servers_lock = threading.Lock()
         self._has_proxies = any(name.lower().endswith("_proxy") for name in os.environ)
         self._lock = threading.Lock()
         # Reads the files of this host's settings now, so that wrong ones fail at once.
-        self._pool_for(f"{self._base}/")
+        self._server_for(f"{self._base}/")
         self._introduced = False
         self._login: Login | None = None
 
@@ -195,16 +194,20 @@ class Transport:
 
     def _learn(self, response: Response, *, used: str | None = None, scope: str = "") -> Login | None:
         """Take down what the registry asks for; return None if what it refused would only be sent again."""
-        if self._login is None:
-            from .login import Login
+        from .login import Login
 
-            self._login = Login(self.host, self._base, self._credentials, self._ask_for_token)
-        header = response.headers.get("www-authenticate", "")
-        return self._login if self._login.learn(header, used=used, scope=scope) else None
+        login = self._login or Login(self.host, self._base, self._credentials, self._ask_for_token)
+        learnt = login.learn(response.headers.get("www-authenticate", ""), used=used, scope=scope)
+        # Kept only now: what cannot be understood raises.
+        self._login = login
+        return login if learnt else None
 
     def _is_own(self, response: Response) -> bool:
         # Whoever a redirect points to may ask for a login, too; our credentials are not for them.
-        return location.origin(response.url) == location.origin(self._base)
+        return self._is_at_home(response.url)
+
+    def _is_at_home(self, url: str) -> bool:
+        return url.startswith(f"{self._base}/") or location.origin(url) == self._origin
 
     def _ask_for_token(self, ask: Request, deadline: float) -> Response:
         self._check_target(ask.location, ask)
@@ -219,7 +222,7 @@ class Transport:
         url = self._resolve(f"{self._base}/", request.location, request)
         for _hop in range(_MAX_REDIRECTS + 1):
             headers = dict(request.headers)
-            if authorised is not None and location.origin(url) == location.origin(self._base):
+            if authorised is not None and self._is_at_home(url):
                 headers["Authorization"] = authorised
             response = self._exchange(request, url, headers, deadline)
             if response.status not in _REDIRECTS or request.method not in ("GET", "HEAD"):
@@ -237,9 +240,11 @@ class Transport:
 
     def _check_target(self, url: str, request: Request) -> None:
         """Refuse a location that leaves HTTPS, or points from outside into this machine or its neighbours."""
+        if url.startswith(f"{self._base}/"):
+            return
         if location.is_secure(self._base) and not location.is_secure(url):
             raise self._error(request, "it points from HTTPS to plain HTTP")
-        host, own = location.origin(url)[1], location.origin(self._base)[1]
+        host, own = location.origin(url)[1], self._origin[1]
         if host != own and (location.is_link_local(host) or location.is_loopback(host) > location.is_loopback(own)):
             raise self._error(request, f"it points to {host}, which is not on its network")
 
@@ -249,73 +254,60 @@ class Transport:
         if remaining <= 0:
             raise self._error(request, f"no answer within {self._settings.timeout:g} seconds")
         body: t.Any = request.body
-        bound = Bound(deadline)
+        until = Deadline(deadline)
         if isinstance(body, Content):
             headers["Content-Length"] = str(body.size)
             # It may take long, as long as it goes on.
-            body = bound.extended(body.chunks, self._settings.timeout)
+            body = until.extended(body.chunks, self._settings.timeout)
         with _COUNT_LOCK:
             self.request_count += 1
         try:
-            with bound:
-                answer = self._pool_for(url).request(
-                    request.method, url, body=body, headers=headers, redirect=False, retries=False,
-                    preload_content=False, decode_content=False,
-                    timeout=urllib3.Timeout(connect=remaining, read=remaining),
-                )
-                return self._read(request, answer, url)
-        except (SSLError, NameResolutionError) as exc:
-            raise self._error(request, self._said(exc)) from exc
-        except (HTTPError, TimeoutError) as exc:
-            if time.monotonic() >= bound.deadline:
+            answer = self._server_for(url).request(request.method, url, headers, body, until)
+            return self._read(request, answer, url, until)
+        except OSError as exc:
+            # Loaded where something failed, or there is TLS anyway.
+            from ssl import SSLError
+
+            if isinstance(exc, (SSLError, socket.gaierror)):
+                raise self._error(request, self._said(exc)) from exc
+            if time.monotonic() >= until.at:
                 raise self._error(request, f"no whole answer within {self._settings.timeout:g} seconds") from exc
             raise _Transient(self._error(request, self._said(exc))) from exc
 
-    def _read(self, request: Request, answer: urllib3.BaseHTTPResponse, url: str) -> Response:
+    def _read(self, request: Request, answer: Answer, url: str, until: Deadline) -> Response:
         wanted = answer.status in request.accepted
         limit = request.limit if wanted else _ERROR_LIMIT
-        body = bytearray()
+        body = b""
         try:
-            declared = answer.headers.get("Content-Length", "")
+            declared = answer.headers.get("content-length", "")
             if wanted and request.method != "HEAD" and _is_number(declared) and int(declared) > limit:
                 raise self._too_large(request, limit)
-            if answer.headers.get("Content-Encoding", "identity").lower() not in ("", "identity"):
+            if answer.headers.get("content-encoding", "identity").lower() not in ("", "identity"):
                 raise self._error(request, "it sent a compressed body that was not asked for")
             if wanted and request.streamed:
-                return Response(answer.status, _lower(answer), b"", url, self._stream(request, answer))
-            while len(body) <= limit and (chunk := answer.read(_CHUNK)):
+                return Response(answer.status, answer.headers, b"", url, self._stream(request, answer))
+            while len(body) <= limit and (chunk := answer.read(_CHUNK, until)):
                 body += chunk
             if wanted and len(body) > limit:
                 raise self._too_large(request, limit)
         except BaseException:
-            answer.close()
+            answer.done()
             raise
-        if len(body) > limit:
-            # The rest of an error page is not worth reading.
-            answer.close()
-        answer.release_conn()
-        return Response(answer.status, _lower(answer), bytes(body[:limit]), url)
+        # What is left of an error page is not worth reading.
+        answer.done()
+        return Response(answer.status, answer.headers, body[:limit], url)
 
-    def _stream(self, request: Request, answer: urllib3.BaseHTTPResponse) -> t.Iterator[bytes]:
+    def _stream(self, request: Request, answer: Answer) -> t.Iterator[bytes]:
         """Yield the body; each chunk has C(timeout) to come, so that a server that stalls or trickles is given up."""
-        whole = False
         try:
-            while True:
-                with Bound(time.monotonic() + self._settings.timeout):
-                    chunk = answer.read(_CHUNK)
-                if not chunk:
-                    whole = True
-                    return
+            while chunk := answer.read(_CHUNK, Deadline(time.monotonic() + self._settings.timeout)):
                 yield chunk
-        except (HTTPError, TimeoutError) as exc:
+        except OSError as exc:
             error = self._error(request, self._said(exc))
             error.is_transient = True
             raise error from exc
         finally:
-            if whole:
-                answer.release_conn()
-            else:
-                answer.close()
+            answer.done()
 
     def _judge(self, request: Request, response: Response) -> Response:
         if response.status in request.accepted:
@@ -368,14 +360,32 @@ class Transport:
             return self._own.plain_http
         return self._own.ca_path is None and location.is_loopback(location.origin(f"http://{api_host}")[1])
 
-    def _pool_for(self, url: str) -> urllib3.PoolManager:
-        """Return the connections for a URL: own CA and client certificate are for the registry itself only."""
-        is_own = location.origin(url) == location.origin(self._base)
-        key = (is_own, self._proxy_for(url))
-        with self._pools_lock:
-            if key not in self._pools:
-                self._pools[key] = self._make_pool(*key)
-            return self._pools[key]
+    def _server_for(self, url: str) -> Server:
+        """Return the server of a URL: own CA and client certificate are for the registry itself only."""
+        proxy = self._proxy_for(url)
+        is_own = self._is_at_home(url)
+        origin = self._origin if is_own else location.origin(url)
+        with self._servers_lock:
+            server = self._servers.get((origin, proxy))
+            if server is None:
+                if len(self._servers) >= _MAX_SERVERS:
+                    # Redirects to ever new hosts: connections to the others are not worth keeping.
+                    self._servers.clear()
+                server = self._servers[(origin, proxy)] = Server(url, self._context_for(origin[0], is_own), proxy)
+        return server
+
+    def _context_for(self, scheme: str, is_own: bool) -> ssl.SSLContext | None:
+        own = self._own
+        if scheme == "http" and not own.ca_path and not own.client_cert:
+            # Reading all CAs of the system takes as long as verifying ten images.
+            return None
+        from . import tls
+
+        context = tls.context(
+            self.host, ca_path=own.ca_path, validate_certs=own.validate_certs, is_own=is_own,
+            client_cert=own.client_cert, client_key=own.client_key,
+        )
+        return context if scheme == "https" else None
 
     def _proxy_for(self, url: str) -> Proxy | None:
         if not self._has_proxies:
@@ -384,30 +394,8 @@ class Transport:
 
         return proxy.proxy_for(url)
 
-    def _make_pool(self, is_own: bool, proxy: Proxy | None) -> urllib3.PoolManager:
-        options: dict[str, t.Any] = {}
-        if not is_own or location.is_secure(self._base) or self._own.ca_path or self._own.client_cert:
-            # Not made for plain HTTP: reading all CAs of the system takes as long as verifying ten images.
-            from . import tls
-
-            options["ssl_context"] = tls.context(
-                self.host, ca_path=self._own.ca_path, validate_certs=self._own.validate_certs, is_own=is_own,
-                client_cert=self._own.client_cert, client_key=self._own.client_key,
-            )
-        if not self._own.validate_certs:
-            options.update({"cert_reqs": "CERT_NONE", "assert_hostname": False})
-        if proxy is not None and proxy.login:
-            options["proxy_headers"] = urllib3.make_headers(proxy_basic_auth=unquote(proxy.login))
-        return pool_manager(
-            proxy.url if proxy else None, num_pools=8, maxsize=self._settings.workers, block=False, **options
-        )
-
 
 _COUNT_LOCK = threading.Lock()
-
-
-def _lower(answer: urllib3.BaseHTTPResponse) -> dict[str, str]:
-    return {name.lower(): answer.headers[name] for name in answer.headers}
 
 
 def _is_number(text: str) -> bool:

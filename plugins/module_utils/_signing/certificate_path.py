@@ -9,8 +9,8 @@ a path must be valid at the moment asked for, and name constraints that cannot b
 revocation lists nor OCSP are consulted, and certificate policies are not asked for. Deviations from Go:
 
 - A leaf that is itself a root is refused: whoever trusts one key has a public key to name, not an issuer.
-- Roots must have the CA flag (Go excuses version 1), and no key may be weaker than RSA 2048 or on a curve that Go
-  does not know.
+- Roots must have the CA flag (Go excuses version 1), keys are RSA from 2048 bits, Ed25519, or on P-256, P-384 or P-521
+  (Go takes RSA from 1024 bits, and P-224), and a path has at most eight certificates.
 - Policy constraints and critical distribution points are refused, as nothing here heeds them.
 - Names that hold control characters are refused. Name constraints are those of RFC 5280 where Go permits more, and
   Go's where it excludes more; those on directory names are evaluated, not refused.

@@ -41,13 +41,18 @@ _LIMITS: dict[tuple[Format, bool], dict[Kind, str]] = {
 }
 
 
-def limits(algorithm: str, scheme: str, format: Format, *, with_certificate: bool) -> str | None:
+def limits(
+    algorithm: str, scheme: str, format: Format, *, with_certificate: bool, is_logged: bool = False
+) -> str | None:
     """Say which readers do not simply take a signature by a key of type C(algorithm), as part of a sentence.
 
     None if all that know the format take it.
     """
     kind = _kind(algorithm, scheme, is_certified_bundle=with_certificate and format == "bundle")
     words = _LIMITS[format, with_certificate].get(kind)
+    if words and kind == "told" and format == "sig" and is_logged:
+        # Of log entries of the old format, cosign knows those with SHA-256 only.
+        words += ", and with --insecure-ignore-tlog, as they refuse its log entry"
     return words and words.format(hash=SCHEMES[scheme].hash)
 
 

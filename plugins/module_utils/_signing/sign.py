@@ -371,7 +371,10 @@ def _warn_of_readers(work: Work, image: Image, wish: Wish) -> None:
                 continue
             from . import readers
 
-            limits = readers.limits(signer.public.algorithm.name, scheme, format, with_certificate=certified)
+            limits = readers.limits(
+                signer.public.algorithm.name, scheme, format, with_certificate=certified,
+                is_logged=wish.notary is not None and wish.notary.log is not None,
+            )
             if limits:
                 work.warnings.append(Reason(
                     "limited_readers", f"{image.name}: of the {format} signature by {signer.public.key_id}: {limits}.",

@@ -58,10 +58,18 @@ class Log:
 
     def add(self, proposed: bytes) -> LogEntry:
         """Store an entry, or find it there; return it. Raises RegistryError (service_unavailable), FormatError."""
-        response = self._send("POST", _ENTRIES, "store the signature in the log", body=proposed, accepted=(201, 409))
+        response = self._send(
+            "POST", _ENTRIES, "store the signature in the log", body=proposed, accepted=(201, 400, 409)
+        )
         if response.status == 409:
             # The log names what it has already by a path of its own, of which only the last part is used.
             return self.by_uuid(response.headers.get("location", "").rpartition("/")[2])
+        if response.status == 400:
+            raise RegistryError(
+                code="service_unavailable", object=self.host, attempt="store the signature in the log",
+                cause="it refuses the entry (400)",
+                advice="Use a P-256 or RSA key without signature_algorithm, or ask whoever runs the log what it takes.",
+            )
         return self._only(response.body)
 
     def by_uuid(self, uuid: str) -> LogEntry:
@@ -116,7 +124,8 @@ def transport_to(host: str, settings: RegistrySettings, *, plain_http: bool) -> 
     own = settings.hosts.get(host, HostSettings())
     return Transport(host, host, replace(
         settings, auth_file=AuthFile("no file", {}),
-        hosts={host: replace(own, plain_http=plain_http, mirrors=())}, uses_mirrors=False,
+        hosts={host: replace(own, username=None, password=None, plain_http=plain_http, mirrors=())},
+        uses_mirrors=False,
     ))
 
 
@@ -138,9 +147,9 @@ def hash_query(digest: str) -> dict[str, t.Any]:
     return {"hash": digest}
 
 
-def key_query(pem: str) -> dict[str, t.Any]:
+def key_query(pem: bytes) -> dict[str, t.Any]:
     """Return the query for entries about a public key or a certificate."""
-    return {"publicKey": {"format": "x509", "content": _base64.encode(pem.encode("ascii"))}}
+    return {"publicKey": {"format": "x509", "content": _base64.encode(pem)}}
 
 
 def email_query(address: str) -> dict[str, t.Any]:

@@ -18,9 +18,9 @@ from ansible_collections.hallmark.signing.plugins.module_utils import _errors
 ROOT = pathlib.Path(__file__).parents[3]
 PLUGINS = ROOT / "plugins"
 UTILS = PLUGINS / "module_utils"
-MAX_CLOSURE = 100 * 1024
+MAX_CLOSURE = 108 * 1024
 # This one reads and writes both formats.
-LARGER_CLOSURES = {"image_signature": 128 * 1024}
+LARGER_CLOSURES = {"image_signature": 136 * 1024}
 # Loaded only by the tasks that need it, so that the others do not compile it.
 LATE = {
     ("module_utils/_ansible/evidence.py", "module_utils/_libraries.py"),
@@ -48,6 +48,7 @@ LATE = {
     ("module_utils/_oci/transport.py", "module_utils/_oci/login.py"),
     ("module_utils/_oci/transport.py", "module_utils/_oci/proxy.py"),
     ("module_utils/_oci/transport.py", "module_utils/_oci/tls.py"),
+    ("module_utils/_oci/wire.py", "module_utils/_oci/tunnel.py"),
     ("module_utils/_signing/candidate.py", "module_utils/_signing/referred.py"),
     ("module_utils/_signing/copying.py", "module_utils/_signing/archiving.py"),
     ("module_utils/_signing/evidence.py", "module_utils/_transparency/timestamp.py"),
@@ -267,8 +268,8 @@ def test_library_is_used_in_few_places() -> None:
         "_signing/certificate_path.py", "_signing/certified.py", "_signing/identity.py", "_signing/material.py",
         "_transparency/body.py", "_transparency/log_key.py", "_transparency/timestamp.py",
     }
-    # The engine's only meets the errors of urllib3, which come through the docker SDK.
-    assert {user for user in _users_of("urllib3") if not user.startswith("_oci/")} == {"_docker/engine.py"}
+    # The engine only meets the errors of urllib3, which come through the docker SDK.
+    assert _users_of("urllib3") == {"_docker/engine.py"}
     names = {entry.dotted for entry in imports_of(UTILS / "_docker" / "engine.py")}
     assert {name for name in names if name.startswith("urllib3")} == {"urllib3.exceptions"}
 

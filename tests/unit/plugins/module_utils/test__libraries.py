@@ -121,7 +121,7 @@ def test_library_that_cannot_be_imported_is_missing(install: Install, text: str)
 @pytest.mark.parametrize(
     ("library", "package", "older"),
     [
-        ("cryptography", "cryptography", "41.9"), ("urllib3", "urllib3", "1.26.20"), ("docker", "docker", "7.0.0"),
+        ("cryptography", "cryptography", "41.9"), ("docker", "docker", "7.0.0"),
         ("nacl", "PyNaCl", "1.4.0"), ("rfc3161_client", "rfc3161-client", "1.0.8"),
     ],
 )

@@ -317,13 +317,6 @@ def test_wrong_options_are_refused(copies: t.Any, text: str, run: Run) -> None:
     assert text in ended.result["msg"]
 
 
-def test_old_library_is_told(run: Run, image: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    import urllib3
-
-    monkeypatch.setattr(urllib3, "__version__", "1.26.18")
-    assert run((image, "r.example.org/a:1")).codes == ["library_missing"]
-
-
 def test_logins_are_used_and_not_shown(run: Run, registry: FakeRegistry, image: str) -> None:
     with FakeRegistry(auth="bearer", username="robot", password="canary-password") as guarded:
         login = {"host": guarded.host, "username": "robot", "password": "canary-password"}

@@ -135,9 +135,9 @@ def test_wrong_auth_file_is_told(run: Run, image: str) -> None:
 
 
 def test_old_library_is_told(run: Run, image: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    import urllib3
+    import cryptography
 
-    monkeypatch.setattr(urllib3, "__version__", "1.26.18")
+    monkeypatch.setattr(cryptography, "__version__", "41.0.7")
     assert run(image).codes == ["library_missing"]
 
 

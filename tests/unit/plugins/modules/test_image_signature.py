@@ -416,9 +416,9 @@ def test_options_that_do_not_fit_the_state_are_refused(
 
 
 def test_old_library_is_told(run: Run, image: str, signers: t.Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    import urllib3
+    import cryptography
 
-    monkeypatch.setattr(urllib3, "__version__", "1.26.18")
+    monkeypatch.setattr(cryptography, "__version__", "41.0.7")
     assert run(image, signers=signers).codes == ["library_missing"]
 
 

@@ -281,13 +281,6 @@ def test_number_of_workers_is_at_least_one(workers: int, run: Run, registry: Fak
     assert not run(put(registry, "1"), workers=workers).failed
 
 
-def test_old_library_is_told(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    import urllib3
-
-    monkeypatch.setattr(urllib3, "__version__", "1.26.18")
-    assert run("r.example.org/x").codes == ["library_missing"]
-
-
 def test_logins_are_used_and_not_shown(run: Run) -> None:
     with FakeRegistry(auth="basic", username="robot", password="canary-password") as guarded:
         guarded.put_image("team/app", "1")

@@ -26,7 +26,7 @@ def failed(action: t.Callable[[FakeModule], None]) -> dict[str, t.Any]:
 
 def test_libraries_that_are_there_are_no_matter() -> None:
     module = FakeModule()
-    deps.require_libraries(module, "cryptography", "urllib3", "docker", "nacl", empty=EMPTY)
+    deps.require_libraries(module, "cryptography", "docker", "nacl", empty=EMPTY)
     deps.require_libraries(module, empty=EMPTY)
     deps.require_for_keys(module, empty=EMPTY)
     assert module.ended is None
@@ -37,7 +37,7 @@ def test_old_library_ends_the_task_with_all_keys(
     library: str, package: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(_libraries.FLOORS, library, "999.5")
-    result = failed(lambda module: deps.require_libraries(module, "urllib3", library, empty=EMPTY))
+    result = failed(lambda module: deps.require_libraries(module, "cryptography", library, empty=EMPTY))
     assert sorted(result) == ["changed", "key_id", "msg", "reasons"]
     assert result["msg"].startswith(f"Failed to import the required Python library ({package})")
     assert "older than 999.5" in result["msg"]
@@ -56,8 +56,8 @@ def test_missing_library_ends_the_task(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_first_missing_library_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(_libraries.FLOORS, "docker", "999")
-    monkeypatch.setitem(_libraries.FLOORS, "urllib3", "999")
-    result = failed(lambda module: deps.require_libraries(module, "docker", "urllib3", empty=EMPTY))
+    monkeypatch.setitem(_libraries.FLOORS, "nacl", "999")
+    result = failed(lambda module: deps.require_libraries(module, "docker", "nacl", empty=EMPTY))
     assert result["reasons"][0]["object"] == "docker"
 
 

@@ -75,7 +75,7 @@ def key(owner: str, kind: str = "p256") -> t.Any:
         return rsa.generate_private_key(65537, int(kind[3:]))
     if kind == "dsa":
         return dsa.generate_private_key(2048)
-    return {"ed25519": ed25519.Ed25519PrivateKey, "ed448": ed448.Ed448PrivateKey}[kind].generate()
+    return ed25519.Ed25519PrivateKey.generate() if kind == "ed25519" else ed448.Ed448PrivateKey.generate()
 
 
 @dataclass(frozen=True)
@@ -117,7 +117,7 @@ def issue(
     start: datetime.datetime = NOW - DAY,
     end: datetime.datetime = NOW + 30 * DAY,
     extensions: t.Sequence[tuple[str, bytes, bool]] = (),
-    digest: hashes.HashAlgorithm | None = None,
+    digest: t.Any = None,
     pss: bool = False,
 ) -> Cert:
     """Issue one certificate; C(extensions) are OID, DER value, and whether they are critical."""
@@ -661,8 +661,8 @@ def _odd_constraints() -> t.Iterator[Case]:
     fulcio = other_name("1.3.6.1.4.1.57264.1.7", utf8("user!example.com"))
     yield constrained("of-other-names", [fulcio], [fulcio], code=UNTRUSTED)
     # GeneralSubtree: base [2] "example.com", minimum [0] 1.
-    base = der(0x82, b"example.com")
-    bounded = der(0x30, der(0xA0, der(0x30, base, b"\x80\1\1")))
+    subtree = der(0x82, b"example.com")
+    bounded = der(0x30, der(0xA0, der(0x30, subtree, b"\x80\1\1")))
     yield chain("names-with-a-minimum", UNTRUSTED, leaf=leaf(sans=[dns("ci.example.com")]),
                 sub=authority("sub", "root", extensions=[(ExtensionOID.NAME_CONSTRAINTS.dotted_string, bounded, True)]),
                 legacy_cosign="Go 1.24 does not look at it")

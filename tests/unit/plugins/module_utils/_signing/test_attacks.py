@@ -175,13 +175,13 @@ def as_json(entry: LogEntry, format: Format) -> Json:
 
 
 def logged(
-    made: Made, log: Log = LOG, *, at: datetime.datetime = AT, signer: log_bench.Signer | None = None,
+    made: Made, log: Log = LOG, *, at: datetime.datetime = AT, by: log_bench.Signer | None = None,
     edit: t.Callable[[Json], t.Any] | None = None, signature: bytes = b"", **of_checkpoint: t.Any,
 ) -> LogEntry:
     """The entry of a signature; C(edit) changes the body before it is logged."""
     kind = "dsse" if made.format == "bundle" and log.version == 1 else "hashedrekord"
     content = made.content if kind == "dsse" else made.message
-    body = log_bench.body(kind, log.version, signer or made.signer, content, signature=signature or made.signature)
+    body = log_bench.body(kind, log.version, by or made.signer, content, signature=signature or made.signature)
     if edit is not None:
         document = json.loads(body)
         edit(document)
@@ -348,19 +348,20 @@ LOG_ROWS = (
            formats=BUNDLE),
     LogRow("N21", "good entry of another key's signature", lambda made: [
         logged(made.other(digest=made.bench.digest, key=owner("stranger")))]),
-    LogRow("N21", "this signature, another key", lambda made: [logged(made, signer=stranger())]),
+    LogRow("N21", "this signature, another key", lambda made: [logged(made, by=stranger())]),
     LogRow("N21", "this signature, another key, Rekor 2", lambda made: [
-        logged(made, TILES, signer=stranger())], formats=BUNDLE),
-    LogRow("N21", "another certificate of the same key", lambda made: [logged(made, signer=renewed(made))],
+        logged(made, TILES, by=stranger())], formats=BUNDLE),
+    LogRow("N21", "another certificate of the same key", lambda made: [logged(made, by=renewed(made))],
            only="ca"),
     LogRow("N21", "the bare key in place of its certificate", lambda made: [
-        logged(made, signer=bare(made))], only="ca"),
+        logged(made, by=bare(made))], only="ca"),
     LogRow("N21", "a certificate in place of the bare key", lambda made: [
-        logged(made, signer=renewed(made))], only="key"),
+        logged(made, by=renewed(made))], only="key"),
     LogRow("N22", "no entry", lambda _made: [], "log_missing"),
     LogRow("N23", "promise over another body", lambda made: [replace(
         logged(made), signed_entry_timestamp=logged(made.other()).signed_entry_timestamp)]),
-    LogRow("N23", "body put in behind the promise", lambda made: [replace(logged(made.other()), body=logged(made).body)]),
+    LogRow("N23", "body put in behind the promise", lambda made: [
+        replace(logged(made.other()), body=logged(made).body)]),
     LogRow("N23", "promise by another key", lambda made: [UNKNOWN.promise(logged(made))]),
     LogRow("N23", "promise altered", lambda made: [replace(
         logged(made), signed_entry_timestamp=flipped(logged(made).signed_entry_timestamp or b""))]),
@@ -399,7 +400,7 @@ LOG_ROWS = (
     LogRow("N27", "tree of another size", v1(lambda entry: with_proof(entry, size=8)), formats=BUNDLE),
     LogRow("N27", "root is not that of the checkpoint", v1(lambda entry: with_proof(entry, root=bytes(32))),
            formats=BUNDLE),
-    LogRow("N27", "leaf is an inner node", v1(lambda entry: replace(
+    LogRow("N31d", "body that is about nothing", v1(lambda entry: replace(
         entry, body=canonical({"apiVersion": "0.0.1", "kind": "dsse", "spec": {}}))), "malformed", BUNDLE),
     *(LogRow("N28", f"checkpoint: {words}, Rekor {log.version}", lambda made, log=log, of=of: [
         logged(made, log, **of)], formats=BUNDLE) for log in (LOG, TILES) for words, of in (
@@ -480,8 +481,8 @@ def test_attack_on_the_log(native: Bench, row: LogRow, format: Format, by: str) 
     made.put(row.entries(made))
     trusted = trusting() if leaf else key.authority
     check(look(native, trusted, evidence=Evidence(row.logs, require_log=True)), row.answer)
-    # Without the log, nothing is wrong with any of them, but for what cannot be read.
-    if row.number not in ("N71",):
+    # Nothing else is wrong with any of them, if there are not more entries than a bundle may have.
+    if "33 good entries" not in row.words:
         check(look(native, trusted), ACCEPTED)
 
 
@@ -585,7 +586,7 @@ ROWS = (
         trust=OLD),
     Row("N45", "expired, and Rekor 2 proves no time", SHORT, EXPIRED, at=IN_TIME, log=TILES, formats=BUNDLE, trust=OLD),
     Row("N36", "signed by itself", lambda: certs.leaf("leaf"), UNTRUSTED),
-    Row("N36", "signed by itself, and trusted as a root", lambda: SELF, UNTRUSTED, trust={"roots": (ROOT,)}),
+    Row("N36", "signed by itself, and an authority", lambda: SELF, UNTRUSTED),
     Row("N36", "a leaf that issues", lambda: certs.leaf("anybody"), UNTRUSTED,
         trust={"intermediates": (certs.leaf("root", subject="anybody", ca=False),)}),
     Row("N36", "a leaf that issues, without constraints", lambda: certs.leaf("anybody"), UNTRUSTED,
@@ -660,14 +661,16 @@ def test_n42_signature_by_the_wanted_name_and_another_key(native: Bench, format:
     check(look(native, trusting()), "signature_invalid")
 
 
-def test_n46_certificates_and_keys_do_not_stand_for_each_other(native: Bench, format: Format) -> None:
-    key = owner()
-    make(native, format, key).put()
+def test_n46_a_bare_key_does_not_stand_for_its_certificate(native: Bench, format: Format) -> None:
+    make(native, format, owner()).put()
     check(look(native, trusting()), "signature_invalid")
-    native.put_layers([])
-    make(native, "bundle", key, LEAF).put()
-    assert "certificate_untrusted" in codes(look(native, key.authority, formats=("bundle",)).reasons)
-    assert look(native, trusting(), formats=("bundle",)).verified
+    check(look(native, owner().authority), ACCEPTED)
+
+
+def test_n46_a_certificate_in_a_bundle_does_not_stand_for_its_key(native: Bench) -> None:
+    make(native, "bundle", owner(), LEAF).put()
+    check(look(native, owner().authority), UNTRUSTED)
+    check(look(native, trusting()), ACCEPTED)
 
 
 @pytest.mark.parametrize("keys", ["key", "certificate"])
@@ -865,7 +868,8 @@ def test_s17_number_of_signatures_in_an_envelope_by_a_certificate(native: Bench,
 
 
 @pytest.mark.parametrize(("claimed", "signed"), [
-    ("application/json", "application/json"), (IN_TOTO, "application/json"), (IN_TOTO, IN_TOTO[:-2]), (IN_TOTO, IN_TOTO),
+    ("application/json", "application/json"), (IN_TOTO, "application/json"), (IN_TOTO, IN_TOTO[:-2]),
+    (IN_TOTO, IN_TOTO),
 ])
 def test_s18_type_of_an_envelope_by_a_certificate(native: Bench, claimed: str, signed: str) -> None:
     content = compact(native.statement())
@@ -921,10 +925,10 @@ def huge_oid() -> bytes:
 
 @pytest.mark.parametrize(("name", "text"), [
     (CERTIFICATE, log_bench.pem("CERTIFICATE", der(LEAF) + bytes(65 * 1024)).decode()),
-    (CERTIFICATE, certs.pem(LEAF).decode() * 2), (CERTIFICATE, certs.pem(LEAF).decode() + "x" * 300_000),
+    (CERTIFICATE, certs.pem(LEAF).decode() * 2),
     (CERTIFICATE, log_bench.pem("CERTIFICATE", huge_oid()).decode()), (CHAIN, certs.pem(*[SUB] * 17).decode()),
     (CHAIN, log_bench.pem("CERTIFICATE", huge_oid()).decode()),
-], ids=["huge", "two", "tail", "oid", "long chain", "oid in the chain"])
+], ids=["huge", "two", "oid", "long chain", "oid in the chain"])
 def test_n73_certificates_that_are_too_much(native: Bench, name: str, text: str) -> None:
     make(native, "sig", owner(), LEAF).put(**{name: text})
     check(look(native, trusting()), "malformed")

@@ -155,8 +155,8 @@ def test_the_reason_is_that_of_the_path_that_got_furthest(order: tuple[int, ...]
 
 @pytest.mark.parametrize("level", ["leaf", "sub", "root"])
 def test_both_ends_of_the_validity_belong_to_it(level: str) -> None:
-    span = {"start": bench.NOW - bench.DAY, "end": bench.NOW + bench.DAY}
-    long = {"start": bench.NOW - 3 * bench.DAY, "end": bench.NOW + 3 * bench.DAY}
+    span: dict[str, t.Any] = {"start": bench.NOW - bench.DAY, "end": bench.NOW + bench.DAY}
+    long: dict[str, t.Any] = {"start": bench.NOW - 3 * bench.DAY, "end": bench.NOW + 3 * bench.DAY}
     own = {name: span if name == level else long for name in ("leaf", "sub", "root")}
     case = bench.chain(
         "x", leaf=bench.leaf(**own["leaf"]), sub=bench.authority("sub", "root", **own["sub"]),
@@ -209,23 +209,30 @@ def web(size: int) -> tuple[bench.Cert, ...]:
     return tuple(bench.authority(lower, upper) for lower in names for upper in names if lower != upper)
 
 
-def test_search_in_a_web_ends(monkeypatch: pytest.MonkeyPatch) -> None:
-    checked: list[bench.Cert] = []
+Pair = tuple[bench.Cert, bench.Cert]
+
+
+@pytest.fixture
+def checked(monkeypatch: pytest.MonkeyPatch) -> list[Pair]:
+    """The signatures that are checked: by whom, and on what."""
+    pairs: list[Pair] = []
     has_signed = certificate_path._has_signed
-    monkeypatch.setattr(
-        certificate_path, "_has_signed", lambda upper, lower: checked.append(lower) or has_signed(upper, lower)
-    )
+
+    def noting(upper: bench.Cert, lower: bench.Cert) -> bool:
+        pairs.append((upper, lower))
+        return has_signed(upper, lower)
+
+    monkeypatch.setattr(certificate_path, "_has_signed", noting)
+    return pairs
+
+
+def test_search_in_a_web_ends(checked: list[Pair]) -> None:
     error = refused(bench.chain("x", intermediates=web(6)))
     assert (error.code, len(checked)) == (bench.UNTRUSTED, 100)
     assert "100 signatures" in error.cause
 
 
-def test_circles_are_left_where_they_close(monkeypatch: pytest.MonkeyPatch) -> None:
-    checked: list[tuple[bench.Cert, bench.Cert]] = []
-    has_signed = certificate_path._has_signed
-    monkeypatch.setattr(
-        certificate_path, "_has_signed", lambda *pair: checked.append(pair) or has_signed(*pair)
-    )
+def test_circles_are_left_where_they_close(checked: list[Pair]) -> None:
     circle = (bench.authority("sub", "two"), bench.authority("two", "sub"))
     assert refused(bench.chain("x", intermediates=circle)).code == bench.UNTRUSTED
     assert len(checked) == len(set(checked)) == 2
@@ -267,10 +274,10 @@ def test_certificates_of_other_names_are_not_counted() -> None:
     assert len(find(bench.chain("x", intermediates=(*strangers, bench.authority("sub", "root"))))) == 3
 
 
-def test_doubles_are_checked_once() -> None:
+def test_doubles_are_checked_once(checked: list[Pair]) -> None:
     broken = bench.broken(bench.authority("sub", "root"))
-    error = refused(bench.chain("x", intermediates=(broken,) * 200))
-    assert "none of the trusted roots" in error.cause
+    assert "none of the trusted roots" in refused(bench.chain("x", intermediates=(broken,) * 200)).cause
+    assert len(checked) == 2
 
 
 # --- certificates that no library writes -----------------------------------------------------------------------------
@@ -285,6 +292,12 @@ def test_rsa_keys_for_which_anybody_can_sign(exponent: int) -> None:
     with pytest.raises(HallmarkError) as caught:
         find(bench.chain("x", leaf=leaf))
     assert caught.value.code in ("malformed", bench.UNTRUSTED)
+
+
+def test_rsa_keys_of_the_smallest_exponent() -> None:
+    subject = bench.Subject("leaf", "rsa2048")
+    leaf = bench.with_key(bench.leaf(subject=subject), "sub", bench.rsa_spki(subject.key.public_key(), exponent=3))
+    assert len(find(bench.chain("x", leaf=leaf))) == 3
 
 
 def test_compressed_points_are_refused() -> None:
