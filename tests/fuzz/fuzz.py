@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import hashlib
 import io
 import os
 import pathlib
@@ -135,7 +136,7 @@ class Run:
 
     def _failure(self, text: str) -> str:
         """Return what happened, and where the input is."""
-        saved = re.findall(r"Test unit written to (\S+)", text)
+        saved = sorted(str(path) for path in (_WORK / "found").glob(f"{self.name}-*") if path.stat().st_mtime > self.since)
         said = re.findall(r"^ *=== Uncaught Python exception: ===\s*\n(.*)", text, re.MULTILINE)
         said += re.findall(r"^==\d+== ?(?:ERROR|FATAL)[: ]+(.*)", text, re.MULTILINE)
         asserted = re.findall(r"^    (assert .*)", text, re.MULTILINE)
@@ -163,7 +164,8 @@ def fuzz(name: str, target: t.Any, seconds: float) -> None:
         f"-malloc_limit_mb={_RSS_LIMIT_MB // 2}", f"-max_len={_MAX_SIZE}", "-len_control=0", "-reload=0",
         "-print_final_stats=1", f"-artifact_prefix={found}/{name}-", str(corpus), str(seeds),
     ]
-    atheris.Setup([sys.argv[0], *arguments], bounded(target.run), custom_mutator=mutation.mutate)
+    run = saving(bounded(target.run), f"{found}/{name}-crash-")
+    atheris.Setup([sys.argv[0], *arguments], run, custom_mutator=mutation.mutate)
     atheris.Fuzz()
 
 
@@ -183,6 +185,19 @@ def bounded(run: t.Callable[[bytes], None]) -> t.Callable[[bytes], None]:
         assert grown <= _MAX_MEMORY + _MAX_MEMORY_PER_BYTE * len(data), f"{grown >> 20} MiB for {len(data)} bytes"
 
     return run_bounded
+
+
+def saving(run: t.Callable[[bytes], None], prefix: str) -> t.Callable[[bytes], None]:
+    """Return a target that writes down what it fails on: libFuzzer does, too, but not if the process ends in trouble."""
+
+    def run_saving(data: bytes) -> None:
+        try:
+            run(data)
+        except BaseException:
+            pathlib.Path(prefix + hashlib.sha1(data).hexdigest()).write_bytes(data)
+            raise
+
+    return run_saving
 
 
 if __name__ == "__main__":
