@@ -37,15 +37,22 @@ def copy(images: Images, given: dict[str, t.Any]) -> list[dict[str, t.Any]]:
 
 def verify(images: Images, given: dict[str, t.Any]) -> list[dict[str, t.Any]]:
     """Verify C(images) by the key in the file C(public), in C(formats)."""
-    from ansible_collections.hallmark.signing.plugins.module_utils._keys import pem
-    from ansible_collections.hallmark.signing.plugins.module_utils._signing import authority, verify
+    from ansible_collections.hallmark.signing.plugins.module_utils._signing import verify
 
-    public = pem.read_public_key(pathlib.Path(given["public"]).read_bytes(), where=given["public"])
-    demand = authority.demand([authority.Authority("bench", public)], formats=given["formats"])
+    wanted = demand(pathlib.Path(given["public"]), given["formats"])
     done = map_ordered(
-        lambda image: verify.verify_image(images, image, demand), given["images"], workers=SETTINGS.workers
+        lambda image: verify.verify_image(images, image, wanted), given["images"], workers=SETTINGS.workers
     )
     return [one.as_dict() for one in done]
+
+
+def demand(public: pathlib.Path, formats: t.Sequence[t.Any]) -> t.Any:
+    """Return what is demanded of images: a signature by the key in a file, in one of these formats."""
+    from ansible_collections.hallmark.signing.plugins.module_utils._keys import pem
+    from ansible_collections.hallmark.signing.plugins.module_utils._signing import authority
+
+    key = pem.read_public_key(public.read_bytes(), where=str(public))
+    return authority.demand([authority.Authority("bench", key)], formats=formats)
 
 
 def sign(images: Images, given: dict[str, t.Any]) -> list[dict[str, t.Any]]:

@@ -28,14 +28,14 @@ import signal
 import sys
 import time
 import typing as t
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import atheris
 import mutation
 
 # It names each module that it instruments.
 with contextlib.redirect_stderr(io.StringIO()), atheris.instrument_imports(
-    include=["ansible_collections.hallmark.signing.plugins", "tarfile"]
+    include=["ansible_collections.hallmark.signing.plugins", "http.client", "tarfile"]
 ):
     from targets import TARGETS
 
@@ -101,8 +101,9 @@ class Run:
 
     name: str
     pid: int
-    begun: float
-    deadline: float
+    seconds: float
+    begun: float = field(default_factory=time.monotonic)
+    since: float = field(default_factory=time.time)
     status: int = 0
 
     @classmethod
@@ -117,11 +118,11 @@ class Run:
             fuzz(name, target, seconds)
             # libFuzzer writes the input down when the process ends by itself.
             sys.exit(1)
-        return cls(name, pid, time.monotonic(), time.monotonic() + seconds + 3 * _TIMEOUT)
+        return cls(name, pid, seconds)
 
     def is_over(self) -> bool:
         """Look after it; one that does not end is ended."""
-        if time.monotonic() > self.deadline:
+        if time.monotonic() > self.begun + self.seconds + 3 * _TIMEOUT:
             os.kill(self.pid, signal.SIGKILL)
         pid, self.status = os.waitpid(self.pid, os.WNOHANG)
         return pid != 0
@@ -136,12 +137,13 @@ class Run:
 
     def _failure(self, text: str) -> str:
         """Return what happened, and where the input is."""
-        saved = sorted(str(path) for path in (_WORK / "found").glob(f"{self.name}-*") if path.stat().st_mtime > self.since)
+        found = (_WORK / "found").glob(f"{self.name}-*")
+        saved = [str(path) for path in found if path.stat().st_mtime >= self.since]
         said = re.findall(r"^ *=== Uncaught Python exception: ===\s*\n(.*)", text, re.MULTILINE)
         said += re.findall(r"^==\d+== ?(?:ERROR|FATAL)[: ]+(.*)", text, re.MULTILINE)
         asserted = re.findall(r"^    (assert .*)", text, re.MULTILINE)
         words = asserted[-1] if asserted and "<EMPTY MESSAGE>" in said[0] else (said or ["it ended"])[0]
-        return f"{words[:200]} ({', '.join([*saved, str(log_of(self.name))])})"
+        return f"{words[:200]}, status {self.status} ({', '.join([*saved, str(log_of(self.name))])})"
 
 
 def log_of(name: str) -> pathlib.Path:
@@ -188,7 +190,7 @@ def bounded(run: t.Callable[[bytes], None]) -> t.Callable[[bytes], None]:
 
 
 def saving(run: t.Callable[[bytes], None], prefix: str) -> t.Callable[[bytes], None]:
-    """Return a target that writes down what it fails on: libFuzzer does, too, but not if the process ends in trouble."""
+    """Return a target that writes down what it fails on, as libFuzzer does unless the process ends in trouble."""
 
     def run_saving(data: bytes) -> None:
         try:

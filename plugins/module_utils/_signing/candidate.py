@@ -84,7 +84,7 @@ def find(
     # Code for bundles is loaded when one is looked for: Ansible compiles what is imported for every task.
     from .referred import find_bundles
 
-    return find_bundles(store, image, digest)
+    return find_bundles(store, image, digest, fetches_all=fetches_all)
 
 
 def _find_sig(store: Store[Image], image: Image, digest: str, fetches_all: bool) -> t.Iterator[Found]:

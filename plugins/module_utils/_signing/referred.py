@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import typing as t
+from contextlib import suppress
 
 from .._errors import HallmarkError
 from .._oci.manifest import Descriptor, Manifest
@@ -18,7 +19,7 @@ if t.TYPE_CHECKING:
     from .._oci.store import Store
 
 
-def find_bundles(store: Store[Image], image: Image, digest: str) -> t.Iterator[Found]:
+def find_bundles(store: Store[Image], image: Image, digest: str, *, fetches_all: bool = False) -> t.Iterator[Found]:
     """Yield the bundles of C(digest), as C(candidate.find()) does."""
     # Types and annotations in the list are often wrong: they only decide what is looked at first.
     listed = sorted(
@@ -27,7 +28,8 @@ def find_bundles(store: Store[Image], image: Image, digest: str) -> t.Iterator[F
     )
     for entry in within_budget({entry.digest: entry for entry in listed}.values(), image):
         try:
-            candidate = _read_referrer(store, image, entry)
+            candidate = None if fetches_all else _read_hinted(store, image, entry)
+            candidate = candidate or _read_referrer(store, image, entry)
         except HallmarkError as exc:
             exc.signature = entry.digest
             yield exc
@@ -41,7 +43,19 @@ def _read_referrer(store: Store[Image], image: Image, entry: Descriptor) -> Cand
     manifest = store.manifest(image.at(entry.digest))
     if not is_bundle(manifest):
         return None
-    data = store.blob(image, manifest.layers[0], limit=bundle.MAX_SIZE)
+    return _candidate(store.blob(image, manifest.layers[0], limit=bundle.MAX_SIZE), image, entry)
+
+
+def _read_hinted(store: Store[Image], image: Image, entry: Descriptor) -> Candidate | None:
+    """Return the bundle where the list says it is; None if it says nothing, or nothing that is true."""
+    content = bundle.content_at(entry.annotations)
+    if content is not None:
+        with suppress(HallmarkError):
+            return _candidate(store.blob(image, content, limit=bundle.MAX_SIZE), image, entry)
+    return None
+
+
+def _candidate(data: bytes, image: Image, entry: Descriptor) -> Candidate:
     found = bundle.decode(data, where=f"{image.name}@{entry.digest}")
     return Candidate(
         "bundle", entry.digest, found.envelope.signed_bytes, found.envelope.payload, found.envelope.signature,

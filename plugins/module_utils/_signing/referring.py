@@ -37,7 +37,7 @@ def bundle_manifest(subject: Descriptor, data: bytes, *, created: str) -> bytes:
             manifests.OCI_EMPTY, digest_of(manifests.EMPTY_OBJECT), len(manifests.EMPTY_OBJECT), bundle.MEDIA_TYPE
         ),
         layers=[Descriptor(bundle.MEDIA_TYPE, digest_of(data), len(data))],
-        annotations=bundle.manifest_annotations(created),
+        annotations=bundle.manifest_annotations(created, data),
         subject=Descriptor(subject.media_type, subject.digest, subject.size),
         artifact_type=bundle.MEDIA_TYPE,
     )

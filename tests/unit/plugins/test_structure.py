@@ -20,7 +20,7 @@ PLUGINS = ROOT / "plugins"
 UTILS = PLUGINS / "module_utils"
 MAX_CLOSURE = 106 * 1024
 # This one reads and writes both formats.
-LARGER_CLOSURES = {"image_signature": 132 * 1024}
+LARGER_CLOSURES = {"image_signature": 134 * 1024}
 # Loaded only by the tasks that need it, so that the others do not compile it.
 LATE = {
     ("module_utils/_ansible/evidence.py", "module_utils/_libraries.py"),

@@ -150,5 +150,6 @@ def test_optional_hides_missing_imports_only() -> None:
 @pytest.mark.parametrize("module", GUARDED)
 def test_module_is_importable_without_third_party_libraries(module: str) -> None:
     root = pathlib.Path(_libraries.__file__).parents[5]
-    code = f"import sys\nfor n in ('cryptography', 'nacl', 'rfc3161_client'): sys.modules[n] = None\nimport {PACKAGE}.{module}\n"
+    hide = "for name in ('cryptography', 'nacl', 'rfc3161_client'): sys.modules[name] = None"
+    code = f"import sys\n{hide}\nimport {PACKAGE}.{module}\n"
     subprocess.run([sys.executable, "-c", code], check=True, env={**os.environ, "PYTHONPATH": str(root)})

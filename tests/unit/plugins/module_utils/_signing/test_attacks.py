@@ -384,6 +384,8 @@ LOG_ROWS = (
     LogRow("N26", "promise empty", lambda made: [replace(logged(made), signed_entry_timestamp=b"")], formats=SIG),
     LogRow("N26", "neither promise nor proof", lambda made: [without(
         as_json(logged(made), "bundle"), "inclusionPromise", "inclusionProof")], formats=BUNDLE),
+    LogRow("N26", "time promised by Rekor 2, which promises none", v2(EC_TILES, lambda entry: EC_TILES.promise(
+        replace(entry, integrated_time=int(AT.timestamp())))), formats=BUNDLE),
     LogRow("N27", "index in the proof", v1(lambda entry: with_proof(entry, index=3)), formats=BUNDLE),
     LogRow("N27", "index of Rekor 2", v2(TILES, lambda entry: replace(entry, index=3)), formats=BUNDLE),
     *(LogRow("N27", f"{words}, Rekor {log.version}", v2(log, change), formats=BUNDLE) for log in (LOG, TILES)
@@ -932,6 +934,12 @@ def huge_oid() -> bytes:
 def test_n73_certificates_that_are_too_much(native: Bench, name: str, text: str) -> None:
     make(native, "sig", owner(), LEAF).put(**{name: text})
     check(look(native, trusting()), "malformed")
+
+
+@pytest.mark.parametrize(("size", "answer"), [(40, ACCEPTED), (70, "malformed")])
+def test_n72_size_of_a_certificate_in_kib(native: Bench, format: Format, size: int, answer: str) -> None:
+    make(native, format, owner(), certs.leaf(extensions=[("1.2.3.4", bytes(size * 1024), False)])).put()
+    check(look(native, trusting()), answer)
 
 
 def test_n73_huge_identifier_in_the_certificate_of_a_bundle(native: Bench) -> None:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import typing as t
 
 import pytest
@@ -60,13 +61,28 @@ def test_writes_the_bundle_of_cosign_3() -> None:
     assert bundles.encode(found.envelope, key_id=found.hinted_key_id) == COSIGN
 
 
-def test_annotations_of_the_manifest_are_those_of_cosign_3() -> None:
-    assert bundles.manifest_annotations("2026-11-21T01:56:00Z") == {
+def test_annotations_of_the_manifest_are_those_of_cosign_3_and_one_of_ours() -> None:
+    annotations = bundles.manifest_annotations("2026-11-21T01:56:00Z", b"bundle")
+    assert annotations == {
         "dev.sigstore.bundle.content": "dsse-envelope",
         "dev.sigstore.bundle.predicateType": "https://sigstore.dev/cosign/sign/v1",
         "org.opencontainers.image.created": "2026-11-21T01:56:00Z",
+        "org.hallmark-signing.bundle": f"sha256:{hashlib.sha256(b'bundle').hexdigest()}+6",
     }
+    at = bundles.content_at(annotations)
+    assert at is not None
+    assert (at.digest, at.size) == (f"sha256:{hashlib.sha256(b'bundle').hexdigest()}", 6)
     assert PREDICATE_TYPE == statement.PREDICATE_TYPE
+
+
+@pytest.mark.parametrize("hint", [
+    None, "", "+", "sha256:", f"sha256:{'a' * 64}", f"sha256:{'a' * 64}+", f"sha256:{'a' * 64}+0",
+    f"sha256:{'a' * 64}+-1", f"sha256:{'a' * 63}+1", f"sha256:{'A' * 64}+1", f"sha256:{'a' * 64}+1+1", f"sha256:{'a' * 64}+{'9' * 11}",
+    f"sha256:../{'a' * 61}+1",
+])
+def test_a_hint_that_is_none_leads_nowhere(hint: str | None) -> None:
+    annotations = {} if hint is None else {bundles.CONTENT_AT_ANNOTATION: hint}
+    assert bundles.content_at(annotations) is None
 
 
 def material(**members: t.Any) -> dict[str, t.Any]:

@@ -8,13 +8,18 @@ from __future__ import annotations
 import gzip
 import hashlib
 import hmac
+import json
 import typing as t
 from dataclasses import dataclass, field
 
 import pytest
 from ansible_collections.hallmark.signing.plugins.module_utils._errors import HallmarkError
 from ansible_collections.hallmark.signing.plugins.module_utils._keys import algorithms, making, pem
-from ansible_collections.hallmark.signing.plugins.module_utils._signing import authority, verify
+from ansible_collections.hallmark.signing.plugins.module_utils._oci import reference
+from ansible_collections.hallmark.signing.plugins.module_utils._signing import authority, dsse, referring, verify
+from ansible_collections.hallmark.signing.plugins.module_utils._signing import bundle as bundles
+from ansible_collections.hallmark.signing.plugins.module_utils._signing import sign as signing
+from ansible_collections.hallmark.signing.plugins.module_utils._signing import statement as statements
 from ansible_collections.hallmark.signing.tests.unit.fake_registry import (
     OCI_INDEX,
     OCI_MANIFEST,
@@ -1080,6 +1085,41 @@ def test_a_bundle_by_digest_costs_three_requests_and_one_probe_a_run(bench: Benc
         probes = 1 if bench.registry.referrers or not number else 0
         assert len(bench.registry.requests(path="/referrers/")) == probes
         assert len(bench.registry.log) == (4 if probes and not bench.registry.referrers else 3)
+
+
+@pytest.mark.parametrize(("hint", "asked"), [
+    ("right", ["blobs"]), ("of nothing", ["blobs", "manifests", "blobs"]),
+    ("of another blob", ["blobs", "manifests", "blobs"]), ("no hint", ["manifests", "blobs"]),
+])
+def test_a_list_may_say_where_a_bundle_is(fallback: Bench, alice: Key, hint: str, asked: list[str]) -> None:
+    sign(fallback, "sig", alice)
+    image = reference.parse_image(fallback.pinned)
+    subject = fallback.registries().manifest(image).descriptor()
+    envelope = dsse.Envelope(statements.encode(fallback.digest, {}), b"")
+    envelope = dsse.Envelope(envelope.payload, alice.sign(envelope.signed_bytes))
+    data = bundles.encode(envelope, key_id=alice.id)
+    referring.add_bundle(fallback.registries(), image, subject, data, created="2026-11-21T00:00:00Z")
+    other = fallback.sign_sig(fallback.claim(), alice)
+    hints = {
+        "of nothing": f"sha256:{'0' * 64}+5", "no hint": "none",
+        "of another blob": f"{other['digest']}+{other['size']}",
+    }
+    tag = fallback.digest.replace(":", "-")
+    listed = json.loads(fallback.registries().manifest(image.tagged(tag)).raw)
+    if hint in hints:
+        listed["manifests"][0]["annotations"][bundles.CONTENT_AT_ANNOTATION] = hints[hint]
+        raw = json.dumps(listed).encode()
+        fallback.registries().put_manifest(image.tagged(tag), raw, media_type=listed["mediaType"])
+    fallback.registry.log.clear()
+    assert fallback.verify(alice, formats=("bundle",)).verified
+    # The probe and the list come first.
+    assert [path.partition("/")[0] for path in paths(fallback)][2:] == asked
+    # Whoever signs looks at what others would read, not at what a list says.
+    fallback.registry.log.clear()
+    wish = signing.Wish((alice.signer,), ("bundle",))
+    sign_again = signing.sign_image(fallback.registries(), fallback.pinned, wish)
+    assert (sign_again.changed, sign_again.reasons) == (False, ())
+    assert any("manifests/sha256:" in path for path in paths(fallback))
 
 
 def test_a_tag_costs_one_more_request(bench: Bench, alice: Key) -> None:
