@@ -288,6 +288,9 @@ def _wire_seeds() -> t.Iterator[bytes]:
     yield b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3;a=b\r\nabc\r\nA\r\n0123456789\r\n0\r\nx: y\r\n\r\n"
     yield b"HTTP/1.1 401 No\r\nWWW-Authenticate: Basic\r\nWWW-Authenticate: Bearer\r\nConnection: close\r\n\r\nabc"
     yield b"HTTP/1.0 304 Not Modified\r\nConnection: keep-alive\r\n\r\n"
+    # What Python takes for the length of a chunk, and nobody else.
+    for length in (b"-1", b"-0", b"0x3", b"+3", b"0_3"):
+        yield b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n%b\r\nabc\r\n0\r\n\r\n" % length
 
 
 # --- documents -------------------------------------------------------------------------------------------------------

@@ -77,7 +77,8 @@ def test_annotations_of_the_manifest_are_those_of_cosign_3_and_one_of_ours() -> 
 
 @pytest.mark.parametrize("hint", [
     None, "", "+", "sha256:", f"sha256:{'a' * 64}", f"sha256:{'a' * 64}+", f"sha256:{'a' * 64}+0",
-    f"sha256:{'a' * 64}+-1", f"sha256:{'a' * 63}+1", f"sha256:{'A' * 64}+1", f"sha256:{'a' * 64}+1+1", f"sha256:{'a' * 64}+{'9' * 11}",
+    f"sha256:{'a' * 64}+-1", f"sha256:{'a' * 63}+1",
+    f"sha256:{'A' * 64}+1", f"sha256:{'a' * 64}+1+1", f"sha256:{'a' * 64}+{'9' * 11}",
     f"sha256:../{'a' * 61}+1",
 ])
 def test_a_hint_that_is_none_leads_nowhere(hint: str | None) -> None:
