@@ -20,6 +20,10 @@ from . import _base64
 from ._errors import FormatError
 
 _MAX_NUMBER_LENGTH = 32
+# Far beyond any format read here. What the interpreter itself allows depends on how deep it is already.
+_MAX_DEPTH = 100
+# Names and values of the document stand in errors, and it may be many megabytes long.
+_MAX_WORDS = 500
 _REQUIRED: t.Any = object()
 
 
@@ -41,7 +45,7 @@ def loads(data: bytes, *, what: str, where: str) -> JsonObject:
     """Parse C(data), which must be one JSON object.
 
     Refused: duplicate members, byte order marks, trailing data, lone surrogates, NaN and Infinity,
-    numbers over 32 characters, nesting beyond the interpreter's depth. C(what) names the document, C(where) the
+    numbers over 32 characters, nesting beyond 100 levels. C(what) names the document, C(where) the
     object it came from.
     Raises FormatError (malformed).
     """
@@ -53,6 +57,8 @@ def loads(data: bytes, *, what: str, where: str) -> JsonObject:
             parse_int=_bounded_int,
             parse_float=_bounded_float,
         )
+        if data.count(b"{") + data.count(b"[") > _MAX_DEPTH:
+            _require_shallow(value)
         if b"\\u" in data:
             # A lone surrogate is no text: each reader would put something else in its place. Only escapes make one.
             json.dumps(value, ensure_ascii=False).encode("utf-8")
@@ -62,6 +68,18 @@ def loads(data: bytes, *, what: str, where: str) -> JsonObject:
     if not isinstance(value, dict):
         raise _malformed(what, where, "not a JSON object")
     return JsonObject(value, what, where)
+
+
+def _require_shallow(value: t.Any) -> None:
+    level = [value]
+    for _depth in range(_MAX_DEPTH):
+        level = [
+            inner for outer in level if isinstance(outer, (dict, list))
+            for inner in (outer.values() if isinstance(outer, dict) else outer)
+        ]
+        if not level:
+            return
+    raise ValueError("it is nested too deeply")
 
 
 def _unique_members(pairs: list[tuple[str, t.Any]]) -> dict[str, t.Any]:
@@ -94,7 +112,7 @@ def _bounded_float(text: str) -> float:
 
 def _malformed(what: str, where: str, cause: str) -> FormatError:
     return FormatError(
-        code="malformed", object=where, attempt=f"read the {what}", cause=cause,
+        code="malformed", object=where, attempt=f"read the {what[:_MAX_WORDS]}", cause=cause[:_MAX_WORDS],
         advice="Find out what wrote it; nothing of it is used.",
     )
 

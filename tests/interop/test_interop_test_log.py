@@ -273,7 +273,6 @@ class Artifact:
             },
         }}
 
-
     def proposed_v2(self) -> Json:
         """Return what is posted to a log of version 2."""
         der = self.key.public_key().public_bytes(

@@ -59,7 +59,8 @@ class ImageConfig:
             )
         if base.string("os") != "linux":
             raise base.error("its operating system is not linux")
-        base.string("architecture")
+        if not base.string("architecture"):
+            raise base.error("it has no architecture")
         members = {
             name: inner.members[name] for name in (*_LISTS, *_MAPPINGS, *_OTHERS) if inner.members.get(name)
         }

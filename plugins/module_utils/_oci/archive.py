@@ -121,6 +121,7 @@ def _members(stream: t.BinaryIO, where: str) -> dict[str, Member]:
             raise malformed(where, f"it is compressed with {name}; an OCI archive is a plain tar file: unpack it first")
     end = os.fstat(stream.fileno()).st_size
     members: dict[str, Member] = {}
+    last = -1
     try:
         with tarfile.open(fileobj=stream, mode="r:") as archive:
             for count, entry in enumerate(archive):
@@ -128,6 +129,10 @@ def _members(stream: t.BinaryIO, where: str) -> dict[str, Member]:
                 archive.members = []  # type: ignore[attr-defined,unused-ignore]
                 if count >= _MAX_MEMBERS:
                     raise malformed(where, f"it has more than {_MAX_MEMBERS} members")
+                # A size below zero leads back to a header that was read before.
+                if entry.offset <= last or entry.size < 0:
+                    raise malformed(where, "its members do not follow each other")
+                last = entry.offset
                 name = os.path.normpath(entry.name)
                 if name in (MARKER, INDEX, _DOCKER) or _is_blob(name):
                     if not entry.isreg() or entry.issparse() or entry.offset_data + entry.size > end:

@@ -22,7 +22,8 @@ from .credentials import Credentials
 
 _SCHEME = re.compile(r'(?:^|,)\s*(Basic|Bearer)(?:\s+|$)', re.IGNORECASE)
 _OTHER_SCHEME = re.compile(r',\s*[A-Za-z][A-Za-z0-9-]*(?:\s+[A-Za-z0-9]|\s*$|\s*,)')
-_PARAMETER = re.compile(r'([a-zA-Z_]+)\s*=\s*(?:"([^"]*)"|([^\s,"]+))')
+# It begins where a word begins: to try each letter of a long word would take quadratic time.
+_PARAMETER = re.compile(r'(?<![a-zA-Z_])([a-zA-Z_]+)\s*=\s*(?:"([^"]*)"|([^\s,"]+))')
 _DEFAULT_LIFETIME = 60
 _CLOCK_MARGIN = 10
 

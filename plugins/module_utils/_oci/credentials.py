@@ -10,19 +10,15 @@ That file holds plain C(auths), and names credential helpers: programs that are 
 from __future__ import annotations
 
 import base64
-import binascii
-import json
 import os
 import typing as t
 from dataclasses import dataclass, field
 
-from .._errors import RegistryError
 from .reference import HUB
 
-_HUB_KEY = "index.docker.io"
+HUB_KEY = "index.docker.io"
 # What docker calls its hub when it asks a credential helper.
 _HUB_SERVER = "https://index.docker.io/v1/"
-_MAX_FILE = 1024 * 1024
 
 
 @dataclass(frozen=True)
@@ -45,7 +41,7 @@ class Credentials:
 
 # Asks the credential helper NAME (docker-credential-NAME) for a server; None when it knows none.
 Helper = t.Callable[[str, str], t.Optional[Credentials]]
-_TOKEN_USER = "<token>"
+TOKEN_USER = "<token>"
 
 
 @dataclass(frozen=True)
@@ -66,7 +62,7 @@ class AuthFile:
 
         Raises RegistryError (unauthorized) when a helper fails.
         """
-        key = _HUB_KEY if host == HUB else host
+        key = HUB_KEY if host == HUB else host
         name = self.helpers.get(key) or self.store
         found = self.helper(name, _HUB_SERVER if host == HUB else host) if name and self.helper else None
         return found or self.by_host.get(key)
@@ -74,7 +70,7 @@ class AuthFile:
 
 def from_helper(username: str, secret: str, source: str) -> Credentials:
     """Return what a credential helper said: with user C(<token>), the secret is an identity token."""
-    if username == _TOKEN_USER:
+    if username == TOKEN_USER:
         return Credentials(username, "", source, identity_token=secret)
     return Credentials(username, secret, source)
 
@@ -93,54 +89,7 @@ def read_auth_file(path: str | None, *, helper: Helper | None = None) -> AuthFil
     where = path or default_path()
     if path is None and not os.path.exists(where):
         return AuthFile(where, {})
-    try:
-        with open(where, "rb") as stream:
-            document = json.loads(stream.read(_MAX_FILE))
-        auths = document.get("auths") or {}
-        found = {_host(name): _credentials(entry, where) for name, entry in auths.items() if _is_whole_host(name)}
-        helpers = {_host(name): str(program) for name, program in (document.get("credHelpers") or {}).items()}
-    except OSError as exc:
-        raise _unreadable(where, "not_found", exc.strerror or type(exc).__name__) from exc
-    except (ValueError, AttributeError, TypeError, RecursionError) as exc:
-        # The parser's text may quote the file, and the file holds passwords.
-        raise _unreadable(where, "malformed", "it is not a docker configuration") from (
-            None if isinstance(exc, ValueError) else exc
-        )
-    plain = {host: value for host, value in found.items() if value is not None}
-    return AuthFile(where, plain, helpers, document.get("credsStore") or None, helper)
+    # Most hosts have none: Ansible compiles what is imported for every task.
+    from .auth_file import read
 
-
-def _host(name: str) -> str:
-    # Docker writes bare hosts, and URLs such as https://index.docker.io/v1/ for its own hub.
-    bare = name.partition("://")[2] or name
-    host = bare.partition("/")[0]
-    return _HUB_KEY if host in (HUB, "registry-1.docker.io") else host
-
-
-def _is_whole_host(name: str) -> bool:
-    # Other tools also keep credentials for a namespace, HOST/TEAM; those are not for the whole host.
-    bare = name.partition("://")[2] or name
-    return bare.partition("/")[2].strip("/") in ("", "v1", "v2")
-
-
-def _credentials(entry: t.Mapping[str, t.Any], source: str) -> Credentials | None:
-    username, password = entry.get("username"), entry.get("password")
-    if entry.get("auth"):
-        try:
-            pair = base64.b64decode(str(entry["auth"]), validate=True).decode("utf-8")
-        except (binascii.Error, UnicodeDecodeError):
-            raise ValueError("an auth entry is not base64") from None
-        username, _colon, password = pair.partition(":")
-    token = str(entry.get("identitytoken") or "")
-    if token:
-        return Credentials(str(username or _TOKEN_USER), "", source, identity_token=token)
-    if not username or password is None:
-        return None
-    return Credentials(str(username), str(password).rstrip("\0"), source)
-
-
-def _unreadable(where: str, code: t.Literal["not_found", "malformed"], cause: str) -> RegistryError:
-    return RegistryError(
-        code=code, object=where, attempt="read the registry credentials", cause=cause,
-        advice="Name another file in registry_auth_file, or write one with docker login.",
-    )
+    return read(where, helper=helper)

@@ -143,7 +143,7 @@ def parse_name(name: str, *, whole: str | None = None) -> Reference:
     if host in _HUB_ALIASES:
         host = HUB
         repository = repository if "/" in repository else f"library/{repository}"
-    if not _REPOSITORY.fullmatch(repository) or len(repository) > _MAX_NAME:
+    if len(repository) > _MAX_NAME or not _REPOSITORY.fullmatch(repository):
         raise malformed(
             text, f"{repository[:150]!r} is not a repository (lower-case letters, digits, separators; at most 255 long)"
         )
@@ -174,7 +174,7 @@ def _looks_like_host(component: str) -> bool:
 
 
 def _is_host(host: str) -> bool:
-    if not _HOST.fullmatch(host):
+    if len(host) > _MAX_NAME or not _HOST.fullmatch(host):
         return False
     bare, _bracket, port = host.partition("]") if host.startswith("[") else host.partition(":")
     if port.lstrip(":") and not 0 < int(port.lstrip(":")) < 65536:

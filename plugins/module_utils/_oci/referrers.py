@@ -28,7 +28,7 @@ from .transport import Request, Response
 MAX_REFERRERS = 1000
 _MAX_PAGES = 100
 _REFUSALS = 4
-_LINK = re.compile(r'<(?P<target>[^>]*)>(?P<parameters>(?:\s*;[^,<]*)*)')
+_LINK = re.compile(r'<(?P<target>[^<>]*)>(?P<parameters>(?:\s*;[^,<]*)*)')
 _NO_API = (400, 404, 405, 406)
 
 

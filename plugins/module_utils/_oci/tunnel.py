@@ -75,18 +75,19 @@ class _Inner:
 
     def _through(self, step: t.Callable[[], t.Any]) -> t.Any:
         while True:
-            wants = False
-            result = None
             try:
                 result = step()
             except ssl.SSLWantReadError:
-                wants = True
-            if self._outgoing.pending:
-                self._outer.sendall(self._outgoing.read())
-            if not wants:
+                self._flush()
+            else:
+                self._flush()
                 return result
             data = self._outer.recv(_RECEIVED)
             if data:
                 self._incoming.write(data)
             else:
                 self._incoming.write_eof()
+
+    def _flush(self) -> None:
+        if self._outgoing.pending:
+            self._outer.sendall(self._outgoing.read())

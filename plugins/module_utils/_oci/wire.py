@@ -26,6 +26,7 @@ if t.TYPE_CHECKING:
     from .proxy import Proxy
 
 _LENGTH = re.compile(r"[0-9]{1,18}")
+_CHUNK_LENGTH = re.compile(rb"([0-9A-Fa-f]{1,15})[ \t]*(?:;.*)?\r?\n")
 
 
 class HttpError(OSError):
@@ -61,6 +62,7 @@ class Connection:
         self.deadline = Deadline(0)
         # Whether more came than was asked for.
         self.has_surplus = False
+        self.has_ended = False
 
     @property
     def is_quiet(self) -> bool:
@@ -101,11 +103,31 @@ class _Reader(io.RawIOBase):
         if self.is_over:
             return 0
         connection.sock.settimeout(connection.deadline.remaining())
-        return connection.sock.recv_into(buffer)
+        count = connection.sock.recv_into(buffer)
+        connection.has_ended = count == 0
+        return count
 
 
 class _Buffer(io.BufferedReader):
-    """Buffers what was read; at the end of an answer nothing may be left in it."""
+    """Buffers what was read; at the end of an answer nothing may be left in it.
+
+    C(http.client) takes whatever C(int()) takes for the length of a chunk, and reads all that comes for one below 0.
+    """
+
+    # Whether the next line is the length of a chunk.
+    is_chunked = False
+
+    def readline(self, size: int | None = -1, /) -> bytes:
+        line = super().readline(size)
+        if b"\r" in line.rstrip(b"\n").removesuffix(b"\r"):
+            # The parser of headers takes it for the end of a line, and others do not.
+            raise HttpError("its header is malformed")
+        if self.is_chunked and line:
+            length = _CHUNK_LENGTH.fullmatch(line)
+            if length is None:
+                raise HttpError("the length it says of a chunk is none")
+            self.is_chunked = int(length[1], 16) > 0
+        return line
 
     def close(self) -> None:
         if not self.closed:
@@ -131,6 +153,9 @@ class Answer:
         except (http.client.HTTPException, ValueError) as exc:
             # Raised without its cause, which repeats what the server sent.
             raise HttpError(_words(exc)) from None
+        if connection.has_ended:
+            # http.client takes the end for that of the header: what it has of it may be half a line.
+            raise HttpError("it closed the connection in the middle of an answer")
         self.status = self._response.status
         self.headers: dict[str, str] = {}
         for name, value in self._response.headers.items():
@@ -143,12 +168,14 @@ class Answer:
         coding, length = self.headers.get("transfer-encoding"), self.headers.get("content-length")
         if self.status < 200:
             raise HttpError("it never comes to an answer")
-        if self._response.headers.defects:
+        if self._response.headers.defects or any("\n" in value for value in self.headers.values()):
             raise HttpError("its header is malformed")
         if coding is not None and coding.lower() != "chunked":
             raise HttpError("it sent the body in a transfer coding that was not asked for")
         if coding is None and length is not None and not _LENGTH.fullmatch(length):
             raise HttpError("the length it says of the body is none")
+        if coding is not None and not self._response.isclosed():
+            t.cast(_Buffer, self._response.fp).is_chunked = True
         if self._response.will_close or (coding is not None and length is not None):
             self._kept = None
 

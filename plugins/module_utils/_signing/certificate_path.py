@@ -23,6 +23,7 @@ import ipaddress
 import re
 import typing as t
 import unicodedata
+from collections import deque
 
 from .._errors import KeyFileError, VerificationError
 from .._keys import certificate as facts
@@ -148,10 +149,10 @@ def _paths(
     Nothing but the number of signatures checked bounds the search in a web of cross-signed authorities.
     """
     candidates = tuple(dict.fromkeys((*roots, *intermediates)))
-    pending: list[Path] = [(leaf,)]
+    pending: deque[Path] = deque([(leaf,)])
     checks = 0
-    # The list grows while it is gone through: breadth first.
-    for path in pending:
+    while pending:
+        path = pending.popleft()
         try:
             _require_sound(path[-1], where, is_root=False)
         except VerificationError as exc:

@@ -34,6 +34,7 @@ LATE = {
     ("module_utils/_keys/algorithms.py", "module_utils/_keys/ed25519ph.py"),
     ("module_utils/_keys/making.py", "module_utils/_keys/ed25519ph.py"),
     ("module_utils/_keys/private_key.py", "module_utils/_keys/encrypted_key.py"),
+    ("module_utils/_oci/credentials.py", "module_utils/_oci/auth_file.py"),
     ("module_utils/_oci/images.py", "module_utils/_oci/archive.py"),
     ("module_utils/_oci/images.py", "module_utils/_oci/layout.py"),
     ("module_utils/_oci/reference.py", "module_utils/_oci/layout_reference.py"),

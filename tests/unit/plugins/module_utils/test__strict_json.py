@@ -92,6 +92,37 @@ def test_what_is_not_strict_is_refused(text: str, cause: str) -> None:
     assert cause in caught.value.cause
 
 
+# Found by tests/fuzz: what was read must be writable wherever that happens, deeper inside than where it was read.
+@pytest.mark.parametrize("opening", ["[", '{"a":'])
+def test_what_was_read_can_be_written_further_down(opening: str) -> None:
+    def further_down(value: t.Any, calls: int) -> bytes:
+        return further_down(value, calls - 1) if calls else _strict_json.dumps(value)
+
+    taken = 0
+    for depth in (50, 98, 99, 100, *range(900, 1000, 7)):
+        closing = "]" if opening == "[" else "}"
+        try:
+            value = _loads(f'{{"a":{opening * depth}1{closing * depth}}}')
+        except FormatError:
+            continue
+        taken += 1
+        assert further_down(value.members, 60)
+    assert taken > 1
+
+
+# Found by tests/fuzz: a name can be as long as the whole document.
+def test_errors_are_bounded() -> None:
+    value = _loads(json.dumps({"x" * 100_000: {"y": 1}}))
+    name = "x" * 100_000
+    for read in (
+        lambda: value.only("a"), lambda: value.no_case_variants("X" * 100_000), lambda: value.string(name),
+        lambda: value.object(name).object(name), lambda: value.object(name).string("y"),
+    ):
+        with pytest.raises(FormatError) as caught:
+            read()
+        assert len(str(caught.value)) < 2000
+
+
 @pytest.mark.parametrize("data", [b'{"a":"\xe9"}', b'{"a":"\xed\xa0\x80"}', b'{"a":"\xc0\xaf"}', b"\xff\xfe{}"])
 def test_other_than_utf8_is_refused(data: bytes) -> None:
     with pytest.raises(FormatError, match="not strict JSON: 'utf-8'"):

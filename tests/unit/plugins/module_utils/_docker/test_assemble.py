@@ -523,6 +523,14 @@ def test_base_may_have_hardly_any_configuration(bench: Bench) -> None:
     assert json.loads(bench.run("USER 1", on=bare).config)["config"] == made["config"]
 
 
+# Found by tests/fuzz.
+@pytest.mark.parametrize("architecture", ["", None, 1])
+def test_a_base_without_architecture_is_refused(architecture: t.Any, bench: Bench) -> None:
+    config = {"os": "linux", "architecture": architecture, "config": {}, "rootfs": {"diff_ids": [DIGEST]}}
+    with pytest.raises(FormatError, match="architecture"):
+        bench.run("USER 1", on=base(config))
+
+
 def test_stages_make_one_image(bench: Bench) -> None:
     text = "FROM scratch AS a\nCOPY a /a\nCMD x\nFROM a\nENTRYPOINT y\nCOPY b /b\n"
     assert [list(rows) for rows in bench.rows(text)] == [["a"], ["b"]]

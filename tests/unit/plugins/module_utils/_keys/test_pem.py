@@ -9,6 +9,7 @@ import base64
 import contextlib
 import dataclasses
 import time
+import tracemalloc
 import typing as t
 
 import pytest
@@ -130,6 +131,19 @@ def test_unended_blocks_are_refused_quickly() -> None:
     with pytest.raises(KeyFileError):
         pem.split(b"-----BEGIN A-----\n" * 3000, where="x")
     assert time.process_time() - start < 0.2
+
+
+# Found by tests/fuzz: a certificate in an annotation can have four megabytes.
+@pytest.mark.parametrize("text", [b"A", b"A-", b"-A", b"AAAA\n"])
+def test_a_long_block_takes_little_memory(text: bytes) -> None:
+    data = b"-----BEGIN A-----\n" + text * 200_000 + b"\n-----END A-----\n"
+    tracemalloc.start()
+    try:
+        with contextlib.suppress(KeyFileError):
+            pem.split(data, where="x")
+        assert tracemalloc.get_traced_memory()[1] < 4 * len(data)
+    finally:
+        tracemalloc.stop()
 
 
 @pytest.mark.parametrize(

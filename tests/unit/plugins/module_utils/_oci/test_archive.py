@@ -273,7 +273,9 @@ def header(name: str, size: bytes, kind: bytes = b"0") -> bytes:
     header("x", b"%011o\0" % 26, b"x") + b"26 size=9999999999999999999\n".ljust(512, b"\0") + header("y", b"0" * 12),
     header("x", b"%011o\0" % 20, b"x") + b"20 size=-99999999999\n".ljust(512, b"\0") + header("y", b"0" * 12),
     header("x", b"00000000000\0", b"S"),
-], ids=range(13))
+    # Found by tests/fuzz: a size of -1024 leads back to the second header.
+    header("x", b"0" * 12) * 2 + header("x", (-1024).to_bytes(12, "big", signed=True)),
+], ids=range(14))
 def test_hostile_headers_are_errors_in_time(put: Put, data: bytes) -> None:
     begun = time.monotonic()
     with pytest.raises(HallmarkError):
@@ -281,6 +283,13 @@ def test_hostile_headers_are_errors_in_time(put: Put, data: bytes) -> None:
     with pytest.raises(HallmarkError):
         Archives().manifest(put(tar()[:-10_240] + data + bytes(1024)).tagged("missing"))
     assert time.monotonic() - begun < 10
+
+
+# Found by tests/fuzz: the index would be empty, and the layout with it.
+def test_a_member_of_less_than_nothing_is_refused(put: Put) -> None:
+    index = header(MEMBERS[1][0], (-511).to_bytes(12, "big", signed=True)) + b"{}".ljust(512, b"\0")
+    image = put(tar([MEMBERS[0]])[:1024] + index + bytes(1024))
+    fails("malformed", lambda: Archives().index(image))
 
 
 @settings(max_examples=150, deadline=None, derandomize=True)

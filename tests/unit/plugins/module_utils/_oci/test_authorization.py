@@ -69,6 +69,14 @@ def test_refuses_other_challenges(header: str, words: str, base: str) -> None:
     assert words in refused(header, base=base)
 
 
+# Found by tests/fuzz: several headers of 64 KiB each are one challenge, and nothing interrupts an expression.
+@pytest.mark.parametrize("text", ["a", "a_", "a ", ",", 'a="', ", a", '"', "=", "Basic,"])
+def test_a_long_challenge_is_read_in_linear_time(text: str) -> None:
+    begun = time.process_time()
+    refused("Bearer " + text * 30_000)
+    assert time.process_time() - begun < 1
+
+
 @pytest.mark.parametrize(("realm", "expected"), [
     ("/token", "r.io:5000/token"), ("token", "r.io:5000/token"), ("//a.io/token", "a.io/token"),
 ])

@@ -6,8 +6,10 @@
 from __future__ import annotations
 
 import json
+import time
 import typing as t
 
+import pytest
 from ansible_collections.hallmark.signing.plugins.module_utils._errors import FormatError, HallmarkError, RegistryError
 from ansible_collections.hallmark.signing.plugins.module_utils._oci import (
     authorization,
@@ -155,6 +157,14 @@ def test_a_link_is_read_or_passed_over(header: str) -> None:
         except ValueError:
             return
         assert location.origin(url)[1]
+
+
+# Found by tests/fuzz.
+@pytest.mark.parametrize("text", ["<", "<>", "<>;", "<>; ", "<a>;rel=x,", ";", "<;"])
+def test_a_long_link_is_read_in_linear_time(text: str) -> None:
+    begun = time.process_time()
+    assert referrers.next_page(Response(200, {"link": text * 30_000}, b"", "https://r.test/"), "/v2/x") is None
+    assert time.process_time() - begun < 1
 
 
 @FEW

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import time
+import tracemalloc
 
 import pytest
 from ansible_collections.hallmark.signing.plugins.module_utils._errors import FormatError
@@ -276,6 +277,18 @@ def test_hostile_texts_are_refused_in_linear_time(text: str) -> None:
     with pytest.raises(FormatError):
         reference.parse(text)
     assert time.monotonic() - begun < 1.0
+
+
+# Found by tests/fuzz: the name in a payload can have 256 KiB.
+@pytest.mark.parametrize("text", ["c/" * 100_000, "a." * 100_000 + "b/c", "a-" * 100_000 + "b"])
+def test_hostile_texts_take_little_memory(text: str) -> None:
+    tracemalloc.start()
+    try:
+        with pytest.raises(FormatError):
+            reference.parse(text)
+        assert tracemalloc.get_traced_memory()[1] < 4 * len(text)
+    finally:
+        tracemalloc.stop()
 
 
 @pytest.mark.parametrize(("text", "api_host", "signed_name", "name"), [

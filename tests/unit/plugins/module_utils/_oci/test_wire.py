@@ -11,6 +11,7 @@ import socket
 import ssl
 import threading
 import time
+import tracemalloc
 import typing as t
 
 import pytest
@@ -172,6 +173,14 @@ def test_reads_every_framing(scripted: Script, answer: bytes, body: bytes, size:
     OK + b"Transfer-Encoding: chunked\r\n\r\n" + b"f" * 16 + b"\r\n", OK + b"Transfer-Encoding: chunked\r\n\r\n\r\n",
     OK + b"X: " + b"x" * 70_000 + b"\r\n\r\nok",
     OK + b"Transfer-Encoding: chunked\r\n\r\n1;" + b"x" * 70_000 + b"\r\nx\r\n0\r\n\r\n",
+    # Found by tests/fuzz: what int() takes for a length, and what only some take for the end of a line.
+    *(OK + b"Transfer-Encoding: chunked\r\n\r\n%b\r\nok\r\n0\r\n\r\n" % size for size in (
+        b"+2", b"0x2", b"0_2", b" 2", b"\t2"
+    )),
+    OK + b"Transfer-Encoding: chunked\r\n\r\n-0\r\n\r\n",
+    OK + b"X: a\rContent-Length: 1\r\nContent-Length: 2\r\n\r\nok",
+    OK + b"X: a\rTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n",
+    OK + b"Content-Length: 2\r\nX: a\r\n b\r\n\r\nok",
 ])
 def test_whatever_has_two_meanings_or_none_is_an_error(scripted: Script, answer: bytes) -> None:
     url = scripted(answer)
@@ -179,6 +188,29 @@ def test_whatever_has_two_meanings_or_none_is_an_error(scripted: Script, answer:
     with pytest.raises((OSError, wire.HttpError)):
         fetch(server, url)
     assert server._kept == []
+
+
+# Found by tests/fuzz: http.client reads all that comes for a chunk whose length is below zero.
+@pytest.mark.parametrize("length", [b"-1", b"-ffff"])
+def test_a_chunk_below_zero_takes_no_memory(scripted: Script, length: bytes) -> None:
+    url = scripted(OK + b"Transfer-Encoding: chunked\r\n\r\n" + length + b"\r\n" + bytes(32 << 20))
+    tracemalloc.start()
+    try:
+        with pytest.raises(wire.HttpError):
+            fetch(wire.Server(url, None), url, size=1000)
+        assert tracemalloc.get_traced_memory()[1] < 1 << 20
+    finally:
+        tracemalloc.stop()
+
+
+# Found by tests/fuzz: http.client takes the end of the connection for that of the header.
+@pytest.mark.parametrize("answer", [
+    b"HTTP/1.1 200 OK", OK, OK + b"Location: /v2/x/blo", OK + b"Link: </v2/x?n=1>; rel=next\r\n",
+])
+def test_a_header_that_is_cut_off_is_an_error(scripted: Script, answer: bytes) -> None:
+    url = scripted(answer)
+    with pytest.raises(wire.HttpError, match="in the middle of an answer"):
+        fetch(wire.Server(url, None), url, method="HEAD")
 
 
 def test_equal_headers_are_joined(scripted: Script) -> None:

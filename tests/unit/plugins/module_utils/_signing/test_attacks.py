@@ -333,6 +333,29 @@ def ended(log: Log, when: datetime.datetime) -> tuple[LogKey, ...]:
 BUNDLE: tuple[Format, ...] = ("bundle",)
 SIG: tuple[Format, ...] = ("sig",)
 V1_SAYS = log_bench.HOST + " - 77"
+PROOFS: t.Any = (
+    ("hash missing", lambda entry: with_proof(entry, hashes=entry.proof.hashes[1:])),
+    ("last hash missing", lambda entry: with_proof(entry, hashes=entry.proof.hashes[:-1])),
+    ("hash too many", lambda entry: with_proof(entry, hashes=(*entry.proof.hashes, bytes(32)))),
+    ("hashes exchanged", lambda entry: with_proof(entry, hashes=entry.proof.hashes[::-1])),
+    ("no hash", lambda entry: with_proof(entry, hashes=())),
+    ("hash altered", lambda entry: with_proof(
+        entry, hashes=(flipped(entry.proof.hashes[0]), *entry.proof.hashes[1:]))),
+)
+NOTES: t.Any = (
+    ("signed by another key", {"signer": UNKNOWN.key}), ("another hint", {"hint": b"\1\2\3\4"}),
+)
+ORIGINS: t.Any = (
+    ("origin is not the host", {"origin": "evil.example", "name": "evil.example"}),
+    ("origin has a number", {"origin": V1_SAYS}), ("name is not the origin", {"name": "evil.example"}),
+    ("only the origin is another", {"origin": "evil.example"}),
+)
+SIZES: t.Any = (
+    ("size with a sign", lambda text: text.replace("\n7\n", "\n+7\n")),
+    ("size with a zero before", lambda text: text.replace("\n7\n", "\n07\n")), ("root of 31 bytes", short_root),
+    ("no size", lambda text: text.replace("\n7\n", "\n")),
+)
+
 LOG_ROWS = (
     LogRow("good", "entry of Rekor 1", lambda made: [logged(made)], ACCEPTED),
     LogRow("good", "entry of Rekor 2", lambda made: [logged(made, TILES)], ACCEPTED, BUNDLE),
@@ -389,15 +412,7 @@ LOG_ROWS = (
     LogRow("N27", "index in the proof", v1(lambda entry: with_proof(entry, index=3)), formats=BUNDLE),
     LogRow("N27", "index of Rekor 2", v2(TILES, lambda entry: replace(entry, index=3)), formats=BUNDLE),
     *(LogRow("N27", f"{words}, Rekor {log.version}", v2(log, change), formats=BUNDLE) for log in (LOG, TILES)
-      for words, change in (
-          ("hash missing", lambda entry: with_proof(entry, hashes=entry.proof.hashes[1:])),
-          ("last hash missing", lambda entry: with_proof(entry, hashes=entry.proof.hashes[:-1])),
-          ("hash too many", lambda entry: with_proof(entry, hashes=(*entry.proof.hashes, bytes(32)))),
-          ("hashes exchanged", lambda entry: with_proof(entry, hashes=entry.proof.hashes[::-1])),
-          ("no hash", lambda entry: with_proof(entry, hashes=())),
-          ("hash altered", lambda entry: with_proof(
-              entry, hashes=(flipped(entry.proof.hashes[0]), *entry.proof.hashes[1:]))),
-      )),
+      for words, change in PROOFS),
     LogRow("N27", "tree of one", v1(lambda entry: with_proof(entry, size=1, index=0, hashes=())), formats=BUNDLE),
     LogRow("N27", "tree of another size", v1(lambda entry: with_proof(entry, size=8)), formats=BUNDLE),
     LogRow("N27", "root is not that of the checkpoint", v1(lambda entry: with_proof(entry, root=bytes(32))),
@@ -405,9 +420,7 @@ LOG_ROWS = (
     LogRow("N31d", "body that is about nothing", v1(lambda entry: replace(
         entry, body=canonical({"apiVersion": "0.0.1", "kind": "dsse", "spec": {}}))), "malformed", BUNDLE),
     *(LogRow("N28", f"checkpoint: {words}, Rekor {log.version}", lambda made, log=log, of=of: [
-        logged(made, log, **of)], formats=BUNDLE) for log in (LOG, TILES) for words, of in (
-            ("signed by another key", {"signer": UNKNOWN.key}), ("another hint", {"hint": b"\1\2\3\4"}),
-        )),
+        logged(made, log, **of)], formats=BUNDLE) for log in (LOG, TILES) for words, of in NOTES),
     LogRow("N28", "checkpoint: text altered", v1(in_note(HOST, "x" + HOST)), formats=BUNDLE),
     LogRow("N28", "checkpoint: size altered", v1(in_note("\n7\n", "\n8\n")), formats=BUNDLE),
     LogRow("N28", "checkpoint: line added", v2(TILES, in_note("=\n", "=\nmore\n")), formats=BUNDLE),
@@ -419,11 +432,7 @@ LOG_ROWS = (
         LOG, name="evil.example"))], formats=BUNDLE),
     *(LogRow("N30", f"{words}, {kind}", lambda made, log=log, of=of: [logged(made, replace(log, **of))],
              formats=BUNDLE)
-      for kind, log in (("Ed25519", TILES), ("ECDSA", EC_TILES)) for words, of in (
-          ("origin is not the host", {"origin": "evil.example", "name": "evil.example"}),
-          ("origin has a number", {"origin": V1_SAYS}), ("name is not the origin", {"name": "evil.example"}),
-          ("only the origin is another", {"origin": "evil.example"}),
-      )),
+      for kind, log in (("Ed25519", TILES), ("ECDSA", EC_TILES)) for words, of in ORIGINS),
     LogRow("N31b", "kind is not that of the body", v1(lambda entry: {
         **as_json(entry, "bundle"), "kindVersion": {"kind": "hashedrekord", "version": "0.0.1"}}), "malformed", BUNDLE),
     LogRow("N31b", "version is not that of the body", v2(TILES, lambda entry: {
@@ -440,11 +449,7 @@ LOG_ROWS = (
         entry, body=log_bench.body("hashedrekord", 2, stranger(), b"something"))), formats=BUNDLE),
     *(LogRow("N31f", f"checkpoint: {words}, Rekor {log.version}", v2(
         log, lambda entry, log=log, edit=edit: with_note(entry, log, edit)), "malformed", BUNDLE)
-      for log in (LOG, TILES) for words, edit in (
-          ("size with a sign", lambda text: text.replace("\n7\n", "\n+7\n")),
-          ("size with a zero before", lambda text: text.replace("\n7\n", "\n07\n")), ("root of 31 bytes", short_root),
-          ("no size", lambda text: text.replace("\n7\n", "\n")),
-      )),
+      for log in (LOG, TILES) for words, edit in SIZES),
     LogRow("N31g", "digest of another image in the body", lambda made: [logged(made, edit=foreign_digest)]),
     LogRow("N31h", "SHA-256 labelled SHA-512", lambda made: [logged(made, edit=label("sha512"))], "malformed"),
     LogRow("N31h", "SHA-256 labelled SHA-512, Rekor 2", lambda made: [logged(made, TILES, edit=label_v2)], "malformed",

@@ -27,9 +27,9 @@ def tree(size: int) -> tuple[tuple[bytes, ...], bytes]:
     return leaves, root_of(leaves)
 
 
-def proves(root: bytes, **proof: t.Any) -> bool:
+def proves(root: bytes, *, leaf: bytes, index: int, size: int, hashes: t.Sequence[bytes]) -> bool:
     try:
-        return merkle.root_of_inclusion(**proof) == root
+        return merkle.root_of_inclusion(leaf=leaf, index=index, size=size, hashes=hashes) == root
     except ValueError:
         return False
 
