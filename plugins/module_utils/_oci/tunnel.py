@@ -89,5 +89,6 @@ class _Inner:
                 self._incoming.write_eof()
 
     def _flush(self) -> None:
-        if self._outgoing.pending:
-            self._outer.sendall(self._outgoing.read())
+        data = self._outgoing.read()
+        if data:
+            self._outer.sendall(data)
