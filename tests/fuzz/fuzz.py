@@ -45,9 +45,9 @@ _MAX_SIZE = 128 * 1024
 _MAX_SECONDS = 2.0
 _MAX_MEMORY = 12 * 1024 * 1024
 _MAX_MEMORY_PER_BYTE = 32
-# libFuzzer's own limits, for what does not come back.
+# libFuzzer's own limits, for what does not come back. Making new inputs takes memory, too.
 _TIMEOUT = 20
-_RSS_LIMIT_MB = 1024
+_RSS_LIMIT_MB = 4096
 
 
 def main() -> int:
@@ -162,7 +162,8 @@ def fuzz(name: str, target: t.Any, seconds: float) -> None:
     for number, seed in enumerate(target.seeds()):
         (seeds / str(number)).write_bytes(seed)
     arguments = [
-        f"-max_total_time={max(1, round(seconds))}", f"-timeout={_TIMEOUT}", f"-rss_limit_mb={_RSS_LIMIT_MB}",
+        # It stops in the second after.
+        f"-max_total_time={max(1, int(seconds - 0.5))}", f"-timeout={_TIMEOUT}", f"-rss_limit_mb={_RSS_LIMIT_MB}",
         f"-malloc_limit_mb={_RSS_LIMIT_MB // 2}", f"-max_len={_MAX_SIZE}", "-len_control=0", "-reload=0",
         "-print_final_stats=1", f"-artifact_prefix={found}/{name}-", str(corpus), str(seeds),
     ]

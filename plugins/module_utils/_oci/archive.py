@@ -140,7 +140,7 @@ def _members(stream: t.BinaryIO, where: str) -> dict[str, Member]:
                     if name in members:
                         raise malformed(where, f"its member {name} is there twice")
                     members[name] = Member(entry.offset_data, entry.size)
-    except (tarfile.TarError, ValueError, EOFError, OverflowError, MemoryError, RecursionError) as exc:
+    except (tarfile.TarError, ValueError, LookupError, EOFError, OverflowError, MemoryError, RecursionError) as exc:
         # Hostile headers bring tarfile to all of these.
         raise malformed(where, f"it is not a tar file: {exc or type(exc).__name__}") from exc
     return members

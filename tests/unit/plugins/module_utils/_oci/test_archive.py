@@ -249,10 +249,10 @@ def test_wrong_members_are_refused(put: Put, number: int, content: bytes, code: 
     fails(code, lambda: Archives().manifest(put(tar(members))))
 
 
-def header(name: str, size: bytes, kind: bytes = b"0") -> bytes:
-    """A tar header with any twelve bytes for its size."""
+def header(name: str, size: bytes, kind: bytes = b"0", *, goes_on: bool = False) -> bytes:
+    """A tar header with any twelve bytes for its size; one of a sparse file may say that it goes on."""
     raw = bytearray(entry(name).tobuf(tarfile.GNU_FORMAT))
-    raw[124:136], raw[156:157] = size, kind
+    raw[124:136], raw[156:157], raw[482] = size, kind, goes_on
     raw[148:156] = b" " * 8
     raw[148:156] = b"%06o\0 " % sum(raw)
     return bytes(raw[:512])
@@ -275,7 +275,9 @@ def header(name: str, size: bytes, kind: bytes = b"0") -> bytes:
     header("x", b"00000000000\0", b"S"),
     # Found by tests/fuzz: a size of -1024 leads back to the second header.
     header("x", b"0" * 12) * 2 + header("x", (-1024).to_bytes(12, "big", signed=True)),
-], ids=range(14))
+    # Found by tests/fuzz: what goes on is not there.
+    header("x", b"0" * 12, b"S", goes_on=True),
+], ids=range(15))
 def test_hostile_headers_are_errors_in_time(put: Put, data: bytes) -> None:
     begun = time.monotonic()
     with pytest.raises(HallmarkError):

@@ -178,6 +178,8 @@ def test_reads_every_framing(scripted: Script, answer: bytes, body: bytes, size:
         b"+2", b"0x2", b"0_2", b" 2", b"\t2"
     )),
     OK + b"Transfer-Encoding: chunked\r\n\r\n-0\r\n\r\n",
+    b"HTTP/1.1 204 No Content\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n",
+    b"HTTP/1.1 304 Not Modified\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n",
     OK + b"X: a\rContent-Length: 1\r\nContent-Length: 2\r\n\r\nok",
     OK + b"X: a\rTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n",
     OK + b"Content-Length: 2\r\nX: a\r\n b\r\n\r\nok",
