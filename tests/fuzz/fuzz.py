@@ -30,8 +30,10 @@ import time
 import typing as t
 from dataclasses import dataclass, field
 
-import atheris
-import mutation
+_BEGUN = time.monotonic()
+
+import atheris  # noqa: E402
+import mutation  # noqa: E402
 
 # It names each module that it instruments.
 with contextlib.redirect_stderr(io.StringIO()), atheris.instrument_imports(
@@ -76,13 +78,16 @@ def run_all(targets: dict[str, t.Any], seconds: float, jobs: int) -> int:
     (_WORK / "found").mkdir(parents=True, exist_ok=True)
     print(f"{'target':<14}{'executions':>12}{'edges':>8}{'seconds':>9}", flush=True)
     waiting = sorted(targets, key=lambda name: targets[name].share)
-    whole = sum(target.share for target in targets.values())
+    ends = _BEGUN + seconds / jobs
     running: list[Run] = []
     executions, failed = 0, []
     while waiting or running:
         while waiting and len(running) < jobs:
+            # What is left is shared out anew: on a busy machine, each takes longer to begin and to end.
+            left = (ends - time.monotonic()) * jobs - sum(run.remaining() for run in running)
+            share = targets[waiting[-1]].share / sum(targets[name].share for name in waiting)
             name = waiting.pop()
-            running.append(Run.begin(name, targets[name], seconds * targets[name].share / whole))
+            running.append(Run.begin(name, targets[name], left * share))
         time.sleep(0.05)
         for run in [run for run in running if run.is_over()]:
             running.remove(run)
@@ -119,6 +124,10 @@ class Run:
             # libFuzzer writes the input down when the process ends by itself.
             sys.exit(1)
         return cls(name, pid, seconds)
+
+    def remaining(self) -> float:
+        """Return the seconds that it still has."""
+        return max(0.0, self.begun + self.seconds - time.monotonic())
 
     def is_over(self) -> bool:
         """Look after it; one that does not end is ended."""

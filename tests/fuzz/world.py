@@ -97,7 +97,7 @@ def _issue(name: str, key: t.Any, by: str, by_key: t.Any, *extensions: tuple[x50
     )
     for extension, critical in extensions:
         builder = builder.add_extension(extension, critical)
-    made = builder.sign(by_key, hashes.SHA256())
+    made = builder.sign(by_key, hashes.SHA256(), ecdsa_deterministic=True)
     LEAVES.add(made.tbs_certificate_bytes)
     return made.public_bytes(serialization.Encoding.DER)
 

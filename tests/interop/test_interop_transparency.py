@@ -569,12 +569,13 @@ def _forget_entry(registry: Registry, image: str, format: str) -> None:
     document = json.loads(old.raw)
     data = json.dumps(bundle).encode()
     document["layers"][0] |= {"digest": registry.client.put_blob(reference, data), "size": len(data)}
+    document["annotations"].pop("org.hallmark-signing.bundle", None)
     raw = json.dumps(document).encode()
     digest = f"sha256:{hashlib.sha256(raw).hexdigest()}"
     registry.client.put_manifest(reference.at(digest), raw, media_type=document["mediaType"])
     fallback = reference.tagged(str(reference.digest).replace(":", "-"))
     listed = json.loads(registry.client.manifest(fallback).raw)
-    listed["manifests"][0] |= {"digest": digest, "size": len(raw)}
+    listed["manifests"][0] |= {"digest": digest, "size": len(raw), "annotations": document["annotations"]}
     registry.client.put_manifest(fallback, json.dumps(listed).encode(), media_type=listed["mediaType"])
 
 

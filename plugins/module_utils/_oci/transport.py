@@ -175,10 +175,15 @@ class Transport:
             with self._lock:
                 if not self._introduced:
                     response = self._send_once(request, deadline)
-                    self._introduced = True
-                    if response.status != 401 or not self._is_own(response):
+                    is_refused = response.status == 401 and self._is_own(response)
+                    try:
+                        if is_refused:
+                            self._learn(response)
+                    finally:
+                        # Only now: whoever does not wait for the lock must know what was learnt.
+                        self._introduced = True
+                    if not is_refused:
                         return response
-                    self._learn(response)
         used = self._login.authorization(request.scope, deadline) if self._login else None
         response = self._send_once(request, deadline, used)
         if response.status != 401 or not self._is_own(response):

@@ -33,6 +33,10 @@ class HttpError(OSError):
     """An exchange went wrong, and another may go well; the text holds nothing that a server sent."""
 
 
+class Disconnected(HttpError):
+    """The connection was closed before any of the answer came."""
+
+
 class Deadline:
     """When something must be over, in monotonic seconds."""
 
@@ -150,6 +154,8 @@ class Answer:
         self._response = http.client.HTTPResponse(t.cast(t.Any, connection), method=method)
         try:
             self._response.begin()
+        except http.client.RemoteDisconnected:
+            raise Disconnected("it closed the connection before it answered") from None
         except (http.client.HTTPException, ValueError) as exc:
             # Raised without its cause, which repeats what the server sent.
             raise HttpError(_words(exc)) from None
@@ -170,7 +176,8 @@ class Answer:
             raise HttpError("it never comes to an answer")
         if self._response.headers.defects or any("\n" in value for value in self.headers.values()):
             raise HttpError("its header is malformed")
-        if coding is not None and coding.lower() != "chunked":
+        # Those have no body, and http.client would wait for one.
+        if coding is not None and (coding.lower() != "chunked" or self.status in (204, 304)):
             raise HttpError("it sent the body in a transfer coding that was not asked for")
         if coding is None and length is not None and not _LENGTH.fullmatch(length):
             raise HttpError("the length it says of the body is none")
@@ -237,9 +244,19 @@ class Server:
             raise ValueError("a header has more than one line")
         lines = "".join(f"{name}: {value}\r\n" for name, value in fields.items())
         head = f"{method} {target} HTTP/1.1\r\n{lines}\r\n".encode("latin-1")
-        connection = self._connection(deadline)
+        kept = self._take_kept()
+        connection = kept or self._connect(deadline)
         connection.deadline = deadline
         try:
+            try:
+                return self._exchange(connection, method, head, body)
+            except (Disconnected, ConnectionError):
+                # A server may close what it kept at the very moment when that is used again.
+                if kept is None or not (body is None or isinstance(body, bytes)):
+                    raise
+            connection.close()
+            connection = self._connect(deadline)
+            connection.deadline = deadline
             return self._exchange(connection, method, head, body)
         except BaseException:
             connection.close()
@@ -261,15 +278,18 @@ class Server:
             kept = None
         return Answer(connection, method, kept)
 
-    def _connection(self, deadline: Deadline) -> Connection:
+    def _take_kept(self) -> Connection | None:
         while self._kept:
             try:
                 connection = self._kept.pop()
             except IndexError:
-                break
+                return None
             if connection.is_quiet:
                 return connection
             connection.close()
+        return None
+
+    def _connect(self, deadline: Deadline) -> Connection:
         if self._proxy is not None:
             from . import tunnel
 
