@@ -88,7 +88,12 @@ class Bench:
             process = subprocess.Popen(
                 command, stdin=source, stdout=sink, stderr=log, cwd=self.folder, env=self.environment
             )
-            _pid, status, usage = os.wait4(process.pid, 0)
+            try:
+                _pid, status, usage = os.wait4(process.pid, 0)
+            except BaseException:
+                process.terminate()
+                process.wait(10)
+                raise
             seconds = time.monotonic() - begun
         process.returncode = os.waitstatus_to_exitcode(status)
         if (process.returncode != 0) is not fails:

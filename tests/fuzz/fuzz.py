@@ -152,7 +152,7 @@ class Run:
         said += re.findall(r"^==\d+== ?(?:ERROR|FATAL)[: ]+(.*)", text, re.MULTILINE)
         asserted = re.findall(r"^    (assert .*)", text, re.MULTILINE)
         words = asserted[-1] if asserted and "<EMPTY MESSAGE>" in said[0] else (said or ["it ended"])[0]
-        return f"{words[:200]}, status {self.status} ({', '.join([*saved, str(log_of(self.name))])})"
+        return f"{ascii(words[:200])[1:-1]}, status {self.status} ({', '.join([*saved, str(log_of(self.name))])})"
 
 
 def log_of(name: str) -> pathlib.Path:

@@ -25,6 +25,8 @@ if t.TYPE_CHECKING:
 
     from .proxy import Proxy
 
+# Beginning an upload twice is no harm, nor is a search.
+_REPEATABLE = ("GET", "HEAD", "POST")
 _LENGTH = re.compile(r"[0-9]{1,18}")
 _CHUNK_LENGTH = re.compile(rb"([0-9A-Fa-f]{1,15})[ \t]*(?:;.*)?\r?\n")
 
@@ -251,8 +253,9 @@ class Server:
             try:
                 return self._exchange(connection, method, head, body)
             except (Disconnected, ConnectionError):
-                # A server may close what it kept at the very moment when that is used again.
-                if kept is None or not (body is None or isinstance(body, bytes)):
+                # A server may close what it kept at the very moment when that is used again. What writes may have been
+                # carried out all the same: whoever writes knows how to go on.
+                if kept is None or method not in _REPEATABLE:
                     raise
             connection.close()
             connection = self._connect(deadline)

@@ -601,6 +601,14 @@ def test_base_of_another_platform_is_refused(bench: Bench) -> None:
     bench.refused("USER 1", "linux/arm64, not for linux/amd64", on=base(), platform="linux/amd64")
 
 
+# Found by tests/fuzz.
+def test_the_platform_of_a_base_is_not_quoted_at_length(bench: Bench) -> None:
+    config = {"os": "linux", "architecture": "x" * 100_000, "config": {}, "rootfs": {"diff_ids": [DIGEST]}}
+    with pytest.raises(BuildError) as caught:
+        bench.run("USER 1", on=base(config), platform="linux/amd64")
+    assert len(str(caught.value)) < 1000
+
+
 def test_base_must_fit_the_dockerfile(bench: Bench) -> None:
     bench.refused("FROM scratch\n", "its base is scratch", on=base())
     bench.refused("FROM a\n", "its base is a")
