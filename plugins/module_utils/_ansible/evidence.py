@@ -110,8 +110,9 @@ def _timestamp_authority(path: str) -> TimestampAuthority:
     from .._libraries import require
     from .._transparency import timestamp
 
+    data = read_key_file(path)
     require("rfc3161_client")
-    return timestamp.read_authority(read_key_file(path), where=path)
+    return timestamp.read_authority(data, where=path)
 
 
 def certificates(
