@@ -85,7 +85,7 @@ class ImageConfig:
         if platform is not None and platform[:2] != found:
             raise BuildError(
                 code="input_invalid", object=self._where, attempt="assemble the image",
-                cause=f"its base is for {'/'.join(found)}, not for {'/'.join(platform[:2])}",
+                cause=f"its base is for {'/'.join(found)[:100]}, not for {'/'.join(platform[:2])}",
                 advice="Take a base for this platform, or correct platform.",
             )
 
