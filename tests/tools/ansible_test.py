@@ -74,7 +74,7 @@ def main() -> int:
     binaries = pathlib.Path(sys.executable).parent
     # Shims of Pythons that are not there confuse it.
     path = [str(binaries), *(part for part in os.environ["PATH"].split(os.pathsep) if "shims" not in part)]
-    environment = {**os.environ, "HOME": str(home), "PATH": os.pathsep.join(path)}
+    environment = {**os.environ, "HOME": str(home), "PATH": os.pathsep.join(path), "PIP_QUIET": "1"}
     process = subprocess.Popen(
         [str(binaries / "ansible-test"), *sys.argv[1:]],
         cwd=COPY, env=environment, text=True,

@@ -3,14 +3,20 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Mutation testing: change the sources in one place at a time, and print the changes that no test notices.
 
-    python tests/tools/mutate.py --seconds 900 plugins/module_utils/_signing/*.py -- tests/unit/plugins
+    python tests/tools/mutate.py --seconds 3600 plugins/module_utils/_signing/*.py -- tests/unit/plugins
 
-Sources come before --, arguments of pytest after it; run it in the root of the collection. Each change is made in a
-copy of the tree in a temporary folder. Tests named after a source (test_verify.py for verify.py) run first, then the
-others, until one fails; tests that already fail without any change are left out. The changes: an if negated, a raise
-dropped, a comparison flipped or moved by one, a call of only() or no_case_variants() dropped, and and or exchanged, a
-number raised by one. They are made in random order, so that a run that ends early is a fair sample; --seed repeats one.
-Survivors stand in the output as FILE:LINE, with what was changed. The exit status is 1 if there are any.
+Sources come before --, arguments of pytest after it; run it in the root of the collection, with pytest-cov. Each change
+is made in a copy of the tree in a temporary folder. All tests run once unchanged, and coverage notes which of them
+passes through which line; a change is then put before the tests that pass through its lines, those named after the
+source (test_verify.py for verify.py) first, until one fails. Tests that already fail without any change are left out.
+
+The changes: an if negated, a raise dropped, a comparison flipped or moved by one, a call of only() or
+no_case_variants() dropped, and and or exchanged, a number raised by one. They are made in random order, so that a run
+that ends early is a fair sample; --seed repeats one.
+
+Survivors stand in the output as FILE:LINE, with what was changed. Those that cannot be noticed, because nothing a user
+can observe depends on them, are listed with the reason in tests/tools/survivors.txt: a line "FILE: CHANGE" for each,
+below a line "# REASON". The exit status is 1 if there are others, or if a listed one is noticed after all.
 """
 
 from __future__ import annotations
@@ -18,6 +24,7 @@ from __future__ import annotations
 import argparse
 import ast
 import concurrent.futures
+import dataclasses
 import os
 import pathlib
 import queue
@@ -29,12 +36,31 @@ import tempfile
 import time
 import typing as t
 
+import coverage
+import pytest
+
 _COPIED = ("plugins", "tests")
+# Seconds that the tests of one change may take: one that does not end has been noticed.
+_PATIENCE = 240.0
 _DROPPED_CALLS = ("only", "no_case_variants")
 _FLIPPED: dict[type[ast.cmpop], type[ast.cmpop]] = {
     ast.Eq: ast.NotEq, ast.NotEq: ast.Eq, ast.In: ast.NotIn, ast.NotIn: ast.In, ast.Is: ast.IsNot, ast.IsNot: ast.Is,
     ast.Lt: ast.LtE, ast.LtE: ast.Lt, ast.Gt: ast.GtE, ast.GtE: ast.Gt,
 }
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Change:
+    """One change of a source: its lines, what was changed, and the whole changed text."""
+
+    source: pathlib.Path
+    first: int
+    last: int
+    what: str
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.source}: {self.what}"
 
 
 class Mutator(ast.NodeTransformer):
@@ -43,13 +69,13 @@ class Mutator(ast.NodeTransformer):
     def __init__(self, wanted: int) -> None:
         self.wanted = wanted
         self.count = 0
-        self.made: tuple[int, str] | None = None
+        self.made: tuple[int, int, str] | None = None
 
     def _offer(self, node: t.Any, changed: ast.AST, what: str) -> t.Any:
         self.count += 1
         if self.count - 1 != self.wanted:
             return node
-        self.made = (node.lineno, f"{what}: {ast.unparse(node).splitlines()[0][:100]}")
+        self.made = (node.lineno, node.end_lineno, f"{what}: {ast.unparse(node).splitlines()[0][:100]}")
         return ast.copy_location(changed, node)
 
     def visit_test(self, node: t.Any) -> t.Any:
@@ -105,15 +131,16 @@ class Mutator(ast.NodeTransformer):
         return self._offer(node, ast.Constant(node.value + 1), "number raised")
 
 
-def mutants(source: pathlib.Path) -> t.Iterator[tuple[pathlib.Path, int, str, str]]:
-    """Yield every change of a file: the file, the line, what was changed, and the whole changed text."""
+def changes_of(source: pathlib.Path) -> t.Iterator[Change]:
+    """Yield every change of a file."""
     text = source.read_text(encoding="utf-8")
     for wanted in range(1_000_000):
         mutator = Mutator(wanted)
         changed = ast.fix_missing_locations(mutator.visit(ast.parse(text)))
         if mutator.made is None:
             return
-        yield source, mutator.made[0], mutator.made[1], ast.unparse(changed)
+        first, last, what = mutator.made
+        yield Change(source=source, first=first, last=last, what=what, text=ast.unparse(changed))
 
 
 class Tree:
@@ -128,7 +155,7 @@ class Tree:
 
     def run(self, *further: str, seconds: float) -> subprocess.CompletedProcess[str] | None:
         """Run pytest; None when it did not end in time."""
-        command = [sys.executable, "-m", "pytest", "-q", "--tb=no", "-p", "no:cacheprovider", *further, *self.arguments]
+        command = [sys.executable, "-m", "pytest", "-q", "--tb=no", "--rootdir=.", "-p", "no:cacheprovider", *further]
         environment = {**os.environ, "PYTHONPATH": self.folder, "PYTHONDONTWRITEBYTECODE": "1"}
         try:
             return subprocess.run(
@@ -137,67 +164,103 @@ class Tree:
         except subprocess.TimeoutExpired:
             return None
 
-    def notices(self, source: pathlib.Path, changed: str, *further: str, seconds: float) -> bool:
-        """Say whether a test fails, or does not end, with this text in place of the source."""
-        target = self.root / source
+    def observe(self, *, processes: int, seconds: float) -> tuple[list[str], coverage.CoverageData]:
+        """Run all tests unchanged: the options that leave out those that fail, and which test passes through what."""
+        ended = self.run(
+            "-rfE", "-n", str(processes), "--cov=plugins/module_utils", "--cov-context=test", "--cov-report=",
+            *self.arguments, seconds=seconds,
+        )
+        if ended is None or ended.returncode not in (0, 1):
+            sys.exit(f"The tests do not run:\n{ended.stdout + ended.stderr if ended else 'no end in time'}")
+        failing = [line.split(" ", 1)[1].split(" - ")[0] for line in ended.stdout.splitlines()
+                   if line.startswith(("FAILED ", "ERROR "))]
+        data = coverage.CoverageData(str(self.root / ".coverage"))
+        data.read()
+        return [option for name in failing for option in ("--deselect", name)], data
+
+    def notices(self, change: Change, tests: t.Sequence[str], *further: str) -> bool:
+        """Say whether one of these tests fails, or does not end, with the change."""
+        target = self.root / change.source
         genuine = target.read_bytes()
-        own = sorted(str(path.relative_to(self.root)) for path in self.root.glob(f"tests/**/test_{source.stem}.py"))
-        named = [path for path in own if any(path.startswith(argument) for argument in self.arguments)]
         try:
-            target.write_text(changed, encoding="utf-8")
-            ended = self.run("-x", *further, *named, seconds=seconds)
+            target.write_text(change.text, encoding="utf-8")
+            ended = self.run("-x", *further, *tests, seconds=_PATIENCE)
         finally:
             target.write_bytes(genuine)
+        if ended is not None and ended.returncode > pytest.ExitCode.INTERRUPTED:
+            sys.exit(f"The tests of {change} cannot be run:\n{ended.stdout + ended.stderr}")
         return ended is None or ended.returncode != 0
+
+
+def passing_through(data: coverage.CoverageData, root: pathlib.Path, change: Change) -> list[str]:
+    """The test functions that pass through the lines of a change, those of the source's own tests first."""
+    by_line = data.contexts_by_lineno(str(root / change.source))
+    # A decorator or an import runs before any test does: the context is empty, and every test of the file may notice.
+    contexts = {name for line in range(change.first, change.last + 1) for name in by_line.get(line, ())}
+    if not contexts - {""}:
+        contexts = {name for names in by_line.values() for name in names}
+    functions = {name.split("[", 1)[0].split("|", 1)[0] for name in contexts if name}
+    own = f"/test_{change.source.stem}.py::"
+    return sorted(functions, key=lambda name: (own not in name, name))
+
+
+def listed(path: pathlib.Path) -> set[str]:
+    """Read the changes that are known not to be noticed."""
+    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    return {line for line in lines if line and not line.startswith("#")}
+
+
+def judge_all(
+    changes: t.Sequence[Change], options: argparse.Namespace, arguments: t.Sequence[str]
+) -> list[bool | None]:
+    """Say of each change whether it was noticed; None for those that there was no time for."""
+    deadline = time.monotonic() + options.seconds
+    with tempfile.TemporaryDirectory(prefix="mutate-") as folder:
+        trees: queue.Queue[Tree] = queue.Queue()
+        for number in range(options.processes):
+            trees.put(Tree(os.path.join(folder, str(number)), arguments))
+        first = trees.get()
+        deselected, data = first.observe(processes=options.processes, seconds=options.seconds)
+        trees.put(first)
+        print(f"{len(changes)} changes; {len(deselected) // 2} tests left out because they fail anyway", flush=True)
+
+        def judge(change: Change) -> bool | None:
+            if time.monotonic() > deadline:
+                return None
+            tree = trees.get()
+            try:
+                tests = passing_through(data, first.root, change)
+                noticed = bool(tests) and tree.notices(change, tests, *deselected)
+            finally:
+                trees.put(tree)
+            if not noticed:
+                print(f"{change.source}:{change.first}: {change.what}", flush=True)
+            return noticed
+
+        with concurrent.futures.ThreadPoolExecutor(options.processes) as pool:
+            return list(pool.map(judge, changes))
 
 
 def main() -> int:
     """Run the tool."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("sources", nargs="+", type=pathlib.Path)
-    parser.add_argument("--seconds", type=float, default=900.0, help="stop after so long")
+    parser.add_argument("--seconds", type=float, default=3600.0, help="stop after so long")
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--seed", type=int, default=0)
     split = sys.argv.index("--")
     options, arguments = parser.parse_args(sys.argv[1:split]), sys.argv[split + 1:]
-    deadline = time.monotonic() + options.seconds
-    changes = [change for source in options.sources for change in mutants(source)]
+    changes = [change for source in options.sources for change in changes_of(source)]
     random.Random(options.seed).shuffle(changes)
-    with tempfile.TemporaryDirectory(prefix="mutate-") as folder:
-        trees: queue.Queue[Tree] = queue.Queue()
-        for number in range(options.processes):
-            trees.put(Tree(os.path.join(folder, str(number)), arguments))
-        first = trees.get()
-        begun = time.monotonic()
-        ended = first.run("-rfE", seconds=options.seconds)
-        if ended is None or ended.returncode not in (0, 1):
-            sys.exit(f"The tests do not run:\n{ended.stdout if ended else 'no end in time'}")
-        limit = 3 * (time.monotonic() - begun) + 10
-        failing = [line.split(" ", 1)[1].split(" - ")[0] for line in ended.stdout.splitlines()
-                   if line.startswith(("FAILED ", "ERROR "))]
-        deselected = [option for name in failing for option in ("--deselect", name)]
-        source = options.sources[0]
-        if first.notices(source, source.read_text(encoding="utf-8"), *deselected, seconds=limit):
-            sys.exit("Tests fail in one run and not in another, without any change.")
-        trees.put(first)
-
-        def judge(change: tuple[pathlib.Path, int, str, str]) -> bool | None:
-            if time.monotonic() > deadline:
-                return None
-            tree = trees.get()
-            try:
-                return tree.notices(change[0], change[3], *deselected, seconds=limit)
-            finally:
-                trees.put(tree)
-
-        with concurrent.futures.ThreadPoolExecutor(options.processes) as pool:
-            noticed = list(pool.map(judge, changes))
-    for (source, line, what, _text), was_noticed in sorted(zip(changes, noticed), key=lambda pair: pair[0][:3]):
-        if was_noticed is False:
-            print(f"{source}:{line}: {what}")
-    print(f"{len(changes)} changes, {noticed.count(True)} noticed, {noticed.count(False)} survived, "
-          f"{noticed.count(None)} not tried; {len(failing)} tests left out because they fail anyway")
-    return 1 if False in noticed else 0
+    known = listed(pathlib.Path(__file__).parent / "survivors.txt")
+    noticed = judge_all(changes, options, arguments)
+    new = {str(change) for change, seen in zip(changes, noticed) if seen is False} - known
+    gone = known & {str(change) for change, seen in zip(changes, noticed) if seen}
+    print(f"{noticed.count(True)} noticed, {noticed.count(False)} survived, {noticed.count(None)} not tried")
+    for title, found in (("Not noticed, and not listed:", new), ("Listed, but noticed:", gone)):
+        if found:
+            print("\n".join((title, *sorted(found))))
+    return 1 if new or gone else 0
 
 
 if __name__ == "__main__":

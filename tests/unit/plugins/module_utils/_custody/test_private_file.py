@@ -1172,7 +1172,7 @@ def test_writer_waits_for_another_one(work: str, home: pathlib.Path) -> None:
         assert thread.is_alive()
         assert (home / ".key.hallmark-new").read_bytes() == b"being written by the other one"
         fcntl.flock(other, fcntl.LOCK_UN)
-        thread.join(10)
+        thread.join(120)
         assert not thread.is_alive()
     finally:
         os.close(other)

@@ -353,7 +353,7 @@ def test_a_blob_is_a_plain_file_inside(
 
     thread = threading.Thread(target=work, daemon=True)
     thread.start()
-    thread.join(5)
+    thread.join(120)
     assert done == ["malformed"] * len(works)
 
 
@@ -655,7 +655,7 @@ def test_processes_that_write_at_once_lose_nothing(tmp_path: Path, exists: bool)
     for process in processes:
         process.start()
     for process in processes:
-        process.join(30)
+        process.join(120)
     assert [process.exitcode for process in processes] == [0, 0, 0]
     found = json.loads((path / "index.json").read_bytes())["manifests"]
     assert sorted(entry["annotations"][TAG] for entry in found) == sorted(
@@ -683,7 +683,7 @@ def test_a_blob_that_many_receive_at_once_is_whole(folder: Folder) -> None:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(10)
+        thread.join(120)
     assert problems == []
     assert folder.blob_path(blob.digest).read_bytes() == data
 

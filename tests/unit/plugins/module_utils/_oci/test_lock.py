@@ -81,7 +81,7 @@ def test_the_same_name_waits() -> None:
         inside.set()
         time.sleep(0.1)
         order.append("first")
-    thread.join(5)
+    thread.join(120)
     assert order == ["first", "second"]
 
 
@@ -99,7 +99,7 @@ def test_a_thread_may_take_a_lock_again_and_holds_it_until_the_outer_block_ends(
         thread.start()
         time.sleep(0.1)
         order.append("outer")
-    thread.join(5)
+    thread.join(120)
     assert order == ["inner", "outer", "second"]
 
 

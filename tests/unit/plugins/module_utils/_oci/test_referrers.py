@@ -320,7 +320,7 @@ def test_the_api_is_probed_once_by_sixteen_threads(registry: Start, connect: Con
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(10)
+        thread.join(120)
     assert len(results) == 16
     assert len(fake.requests(path="/referrers/")) == 1
     assert client.has_referrers_api == {fake.host: False}
@@ -343,7 +343,7 @@ def test_sixteen_threads_ask_the_api_once_for_each_image(registry: Start, connec
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(10)
+        thread.join(120)
     assert results == expected
     assert len(fake.requests(path="/referrers/")) == 16
     assert fake.requests(path="/manifests/") == []
@@ -629,9 +629,9 @@ def test_threads_and_processes_lose_nothing(registry: Start, connect: Connect) -
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(20)
+        thread.join(120)
     for process in processes:
-        attached += process.communicate(timeout=20)[0].split()
+        attached += process.communicate(timeout=120)[0].split()
     assert [process.returncode for process in processes] == [0, 0, 0]
     assert len(set(attached)) == 8 * 5
     assert listed(fake, digest) == sorted(attached)

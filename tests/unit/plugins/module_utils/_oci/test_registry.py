@@ -653,7 +653,7 @@ def test_many_threads_share_one_transport(registry: Start, connect: Connect) -> 
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(10)
+        thread.join(120)
     assert [found[number] for number in range(40)] == digests
     assert client.request_count == len(fake.log) == 42
     assert fake.connections <= 17

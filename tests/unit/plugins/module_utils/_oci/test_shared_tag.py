@@ -75,7 +75,7 @@ class World:
                 self._running = name
                 self._turn.notify_all()
         for thread in threads:
-            thread.join(10)
+            thread.join(120)
 
     def _body(self, name: int, work: t.Callable[[], None]) -> None:
         self._names.name = name

@@ -641,7 +641,7 @@ def test_sixteen_threads_take_one_challenge_and_one_token_for_each_scope(registr
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(10)
+        thread.join(120)
     assert statuses == [200] * 48
     assert len(fake.requests(path="/token")) == 2
     assert len([seen for seen in fake.log if not seen.authorized]) == 1
@@ -793,7 +793,7 @@ def test_sixteen_threads_replace_a_revoked_token_once(registry: Start) -> None:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(10)
+        thread.join(120)
     assert statuses == [200] * 16
     assert len(fake.requests(path="/token")) == 2
 
