@@ -36,11 +36,12 @@ def measure(bench: Bench, parts: t.Collection[str], gibibytes: float) -> t.Itera
     making.key(bench)
     with registry(bench.folder / "from") as host, registry(bench.folder / "to") as second:
         images = [f"{host}/bench/image{number}:1" for number in range(bench.images)]
-        making.write(images)
+        pinned = making.write(images)
         making.add_signatures(bench, images, "sig")
         bench.ours("verify", images=images[:1], public="k.pub", formats=["sig"])  # compiles what it imports
         if "verify" in parts:
-            yield from verifying.signatures(bench, images)
+            yield from verifying.signatures(bench, pinned)
+            yield from verifying.by_tag(bench, images)
             yield from verifying.far(bench, host)
         if "play" in parts:
             yield from playing.rows(bench, images[:verifying.FEW])
@@ -54,9 +55,9 @@ def measure(bench: Bench, parts: t.Collection[str], gibibytes: float) -> t.Itera
             yield from rows
         if "verify" in parts:
             names = [f"{host}/bundle/image{number}:1" for number in range(verifying.FEW)]
-            making.write(names)
+            named = making.write(names)
             making.add_signatures(bench, names, "bundle")
-            yield from verifying.bundles(bench, names)
+            yield from verifying.bundles(bench, named)
         if "copy" in parts:
             making.add_signatures(bench, images, "bundle")
             yield copying.with_bundles(bench, images, second, theirs)

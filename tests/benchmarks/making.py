@@ -20,7 +20,7 @@ from ansible_collections.hallmark.signing.plugins.module_utils._oci.images impor
 from ansible_collections.hallmark.signing.plugins.module_utils._oci.reference import Reference
 from ansible_collections.hallmark.signing.plugins.module_utils._oci.transport import RegistrySettings
 from ansible_collections.hallmark.signing.plugins.module_utils._signing import bundle, dsse, referring, sign, statement
-from contest import PASSPHRASE, Bench
+from contest import Bench
 
 import demo_images  # isort: skip
 
@@ -34,27 +34,25 @@ def images() -> Images:
 
 
 def key(bench: Bench) -> None:
-    """Write k.key, which cosign opens with its passphrase, and k.pub; without cosign, k.key is a plain one."""
+    """Write k.pem, a private key as Certbot leaves it, k.pub, and k.key: the same as cosign takes it, encrypted."""
+    (bench.folder / "k.pem").touch(0o600)
+    bench.run(["openssl", "genpkey", "-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256", "-out", "k.pem"])
+    bench.run(["openssl", "pkey", "-in", "k.pem", "-pubout", "-out", "k.pub"])
     if bench.peers:
-        bench.run([bench.peers[0].program, "generate-key-pair", "--output-key-prefix", "k"])
-        return
-    (bench.folder / "k.key").touch(0o600)
-    bench.run(["openssl", "genpkey", "-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256", "-out", "k.key"])
-    bench.run(["openssl", "pkey", "-in", "k.key", "-pubout", "-out", "k.pub"])
+        bench.run([bench.peers[-1].program, "import-key-pair", "--key", "k.pem", "--output-key-prefix", "k", "-y"])
 
 
 def signer(folder: pathlib.Path) -> t.Any:
-    """Return the signer of k.key."""
-    passphrase = PASSPHRASE.encode() if b"ENCRYPTED" in (folder / "k.key").read_bytes() else None
-    return file_signer.load(str(folder / "k.key"), passphrase=passphrase, key_id=None)
+    """Return the signer of k.pem."""
+    return file_signer.load(str(folder / "k.pem"), passphrase=None, key_id=None)
 
 
-def write(names: t.Sequence[str]) -> None:
-    """Write a small image, not like any other, under each name."""
+def write(names: t.Sequence[str]) -> list[str]:
+    """Write a small image, not like any other, under each name; return the names with digests."""
     known = images().registries
-    map_ordered(
+    return [str(pinned) for pinned in map_ordered(
         lambda name: demo_images.write_image(known, reference.parse(name), {"name": name.encode()}), names, workers=8
-    )
+    )]
 
 
 def add_signatures(bench: Bench, names: t.Sequence[str], format: Format) -> None:

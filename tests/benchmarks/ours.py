@@ -6,78 +6,18 @@
 
     ours.py WORK < ARGUMENTS      prints {"memory": MEBIBYTES, "results": ...}; both are JSON
 
-WORK is one of C(copy), C(verify) and C(sign).
+WORK is one of C(copy), C(verify) and C(sign). The process is short, as those of cosign are: nothing that it imports is
+ever to be collected, so Python need not look for it, neither meanwhile nor before it ends.
 """
 
-from __future__ import annotations
+import gc
 
-import json
-import pathlib
-import sys
-import typing as t
-
-from ansible_collections.hallmark.signing.plugins.module_utils._oci.concurrency import map_ordered
-from ansible_collections.hallmark.signing.plugins.module_utils._oci.credentials import AuthFile
-from ansible_collections.hallmark.signing.plugins.module_utils._oci.images import Images
-from ansible_collections.hallmark.signing.plugins.module_utils._oci.transport import RegistrySettings
-
-SETTINGS = RegistrySettings(AuthFile("none", {}), timeout=60)
-
-
-def copy(images: Images, given: dict[str, t.Any]) -> list[dict[str, t.Any]]:
-    """Copy each pair of C(pairs)."""
-    from ansible_collections.hallmark.signing.plugins.module_utils._signing import copying
-
-    done = map_ordered(
-        lambda pair: copying.copy_image(images, images, tuple(pair), dry_run=False), given["pairs"],
-        workers=SETTINGS.workers,
-    )
-    return [one.as_dict() for one in done]
-
-
-def verify(images: Images, given: dict[str, t.Any]) -> list[dict[str, t.Any]]:
-    """Verify C(images) by the key in the file C(public), in C(formats)."""
-    from ansible_collections.hallmark.signing.plugins.module_utils._signing import verify
-
-    wanted = demand(pathlib.Path(given["public"]), given["formats"])
-    done = map_ordered(
-        lambda image: verify.verify_image(images, image, wanted), given["images"], workers=SETTINGS.workers
-    )
-    return [one.as_dict() for one in done]
-
-
-def demand(public: pathlib.Path, formats: t.Sequence[t.Any]) -> t.Any:
-    """Return what is demanded of images: a signature by the key in a file, in one of these formats."""
-    from ansible_collections.hallmark.signing.plugins.module_utils._keys import pem
-    from ansible_collections.hallmark.signing.plugins.module_utils._signing import authority
-
-    key = pem.read_public_key(public.read_bytes(), where=str(public))
-    return authority.demand([authority.Authority("bench", key)], formats=formats)
-
-
-def sign(images: Images, given: dict[str, t.Any]) -> list[dict[str, t.Any]]:
-    """Sign C(images) with the key in the file C(key), in C(formats)."""
-    from ansible_collections.hallmark.signing.plugins.module_utils._keys.signers import file as file_signer
-    from ansible_collections.hallmark.signing.plugins.module_utils._signing import sign
-
-    signer = file_signer.load(given["key"], passphrase=given["passphrase"].encode(), key_id=None)
-    wish = sign.Wish((signer,), formats=tuple(given["formats"]))
-    done = map_ordered(lambda image: sign.sign_image(images, image, wish), given["images"], workers=SETTINGS.workers)
-    return [one.as_dict() for one in done]
-
-
-def peak() -> float:
-    """Return the most memory this process had since it began, in MiB; what it was forked from does not count."""
-    status = pathlib.Path("/proc/self/status").read_text()
-    return int(status.partition("VmHWM:")[2].split()[0]) / 1024
-
-
-def main() -> None:
-    """Run the command line."""
-    work = {"copy": copy, "verify": verify, "sign": sign}[sys.argv[1]]
-    results = work(Images(SETTINGS), json.load(sys.stdin))
-    print(json.dumps({"memory": peak(), "results": results}))
-
+gc.disable()
 
 if __name__ == "__main__":
-    main()
+    import working
+
+    gc.freeze()
+    gc.enable()
+    working.main()
+    gc.freeze()

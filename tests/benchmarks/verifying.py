@@ -2,14 +2,17 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Verifying images by a key, beside cosign, and beside what the registry can give."""
+"""Verifying images by a key, beside cosign, and beside what the registry can give.
+
+Images are named by digest, as whoever verifies what will run has them, unless the row says otherwise.
+"""
 
 from __future__ import annotations
 
 import typing as t
 
 import making
-import ours
+import working
 from ansible_collections.hallmark.signing.plugins.module_utils._oci.concurrency import map_ordered
 from ansible_collections.hallmark.signing.plugins.module_utils._signing import verify
 from contest import Bench, Peer, Row, Run, duel, far_away
@@ -38,6 +41,16 @@ def signatures(bench: Bench, images: t.Sequence[str]) -> list[Row]:
     return rows + _many(bench, images)
 
 
+def by_tag(bench: Bench, images: t.Sequence[str]) -> list[Row]:
+    """Verify few images by their tags, which have to be resolved first."""
+    few = images[:FEW]
+    done = bench.in_turns({
+        "ours": _ours(bench, few, "sig"), **{f"one {peer.name}": _one(bench, peer, few) for peer in bench.peers},
+    })
+    own = done.pop("ours")
+    return [duel(f"verify {len(few)} images with .sig, by tag", own, name, theirs) for name, theirs in done.items()]
+
+
 def _many(bench: Bench, images: t.Sequence[str]) -> list[Row]:
     config = _same_requests(bench, images)
     done = bench.in_turns({
@@ -60,8 +73,7 @@ def _many(bench: Bench, images: t.Sequence[str]) -> list[Row]:
 def far(bench: Bench, host: str) -> list[Row]:
     """Verify images in a registry that is a round trip away."""
     with far_away(host, milliseconds=FAR) as there:
-        images = [f"{there}/far/image{number}:1" for number in range(FEW)]
-        making.write(images)
+        images = making.write([f"{there}/far/image{number}:1" for number in range(FEW)])
         making.add_signatures(bench, images, "sig")
         peer = bench.peers[0]
         one, several = f"one {peer.name}", f"xargs -P8 {peer.name}"
@@ -110,7 +122,7 @@ def _same_requests(bench: Bench, images: t.Sequence[str]) -> str:
         return genuine(image, request, **options)
 
     known.registries.send = send  # type: ignore[method-assign]
-    demand = ours.demand(bench.folder / "k.pub", ["sig"])
+    demand = working.demand(str(bench.folder / "k.pub"), ["sig"])
     map_ordered(lambda image: verify.verify_image(known, image, demand), images, workers=CONNECTIONS)
     host = images[0].partition("/")[0]
     config = bench.folder / "requests"

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import base64
 import re
-import textwrap
 import typing as t
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -154,7 +153,8 @@ def decode_block(block: PemBlock, where: str) -> bytes:
 
 def pem_text(label: str, data: bytes) -> bytes:
     """Return a PEM block with 64 columns (RFC 7468), with a newline at its end."""
-    lines = "\n".join(textwrap.wrap(base64.b64encode(data).decode("ascii"), 64))
+    text = base64.b64encode(data).decode("ascii")
+    lines = "\n".join(text[start:start + 64] for start in range(0, len(text), 64))
     return f"-----BEGIN {label}-----\n{lines}\n-----END {label}-----\n".encode("ascii")
 
 

@@ -67,9 +67,9 @@ class Images:
         """See C(Store)."""
         return self.store_of(image).has_blob(image, descriptor)
 
-    def put_blob(self, image: Image, data: bytes, *, algorithm: str = "sha256") -> str:
+    def put_blob(self, image: Image, data: bytes, *, algorithm: str = "sha256", is_new: bool = False) -> str:
         """See C(Store)."""
-        return self.store_of(image).put_blob(image, data, algorithm=algorithm)
+        return self.store_of(image).put_blob(image, data, algorithm=algorithm, is_new=is_new)
 
     def put_manifest(
         self, image: Image, raw: bytes, *, media_type: str = manifests.OCI_MANIFEST, until: float | None = None

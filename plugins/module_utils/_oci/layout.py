@@ -125,7 +125,9 @@ class Layouts(LayoutReader):
         """Return the files of the layout. Raises RegistryError (not_found) where there is none."""
         return LayoutFiles(os.path.abspath(image.path))
 
-    def put_blob(self, image: LayoutReference, data: bytes, *, algorithm: str = "sha256") -> str:
+    def put_blob(
+        self, image: LayoutReference, data: bytes, *, algorithm: str = "sha256", is_new: bool = False
+    ) -> str:
         """Store a blob unless it is there, and return its digest. Raises RegistryError (write_failed)."""
         digest = digest_of(data, algorithm=algorithm)
         files = self._made(image)

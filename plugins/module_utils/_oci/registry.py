@@ -130,11 +130,13 @@ class Registries:
         ))
         return exists.status == 200
 
-    def put_blob(self, image: Reference, data: bytes, *, algorithm: str = "sha256") -> str:
+    def put_blob(
+        self, image: Reference, data: bytes, *, algorithm: str = "sha256", is_new: bool = False
+    ) -> str:
         """Store a blob unless it is there, and return its digest: see C(upload.put())."""
         from . import upload
 
-        return upload.put(self, image, data, algorithm=algorithm)
+        return upload.put(self, image, data, algorithm=algorithm, is_new=is_new)
 
     def put_manifest(
         self, image: Reference, raw: bytes, *, media_type: str = manifests.OCI_MANIFEST, until: float | None = None

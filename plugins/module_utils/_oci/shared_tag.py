@@ -15,7 +15,7 @@ from __future__ import annotations
 import random
 import time
 import typing as t
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from .._errors import RegistryError
 from . import manifest as manifests
@@ -56,14 +56,21 @@ class Written:
     at: float
 
 
-def change(store: Store[Place], tag: Place, subject: str, plan: Plan) -> Written | None:
+def change(store: Store[Place], tag: Place, subject: str, plan: Plan, *, is_new: bool = False) -> Written | None:
     """Apply C(plan) to what C(tag) names until a reading shows nothing left to change.
+
+    If the tag C(is_new), as far as anybody knows, what will have to be stored for it is stored before it is read.
 
     Returns None if there was nothing to change, else what C(settle()) needs, where others write. Raises
     RegistryError (write_lost when other writers kept undoing it), and whatever the store and the plan raise.
     """
     at: float | None = None
     deleted: set[str] = set()
+    stored: set[bytes] = set()
+    likely = plan(None) if is_new else None
+    for blob in likely.blobs if likely else ():
+        store.put_blob(tag, blob, is_new=True)
+        stored.add(blob)
     with store.exclusive(tag, subject):
         for attempt in range(_ATTEMPTS + 1):
             since = time.monotonic()
@@ -77,6 +84,7 @@ def change(store: Store[Place], tag: Place, subject: str, plan: Plan) -> Written
                 # Some registries keep the tag of a manifest that was deleted by its digest.
                 edit = edit.emptied if edit.emptied is not None and present.digest in deleted else edit
                 deleted.add(present.digest)
+            edit = replace(edit, blobs=tuple(blob for blob in edit.blobs if blob not in stored))
             at = _write(store, tag, present, edit, since) or at
             if attempt:
                 time.sleep(random.uniform(0.0, 0.05 * 2**attempt))

@@ -45,8 +45,10 @@ class Store(t.Protocol[_Named_contra]):
     def has_blob(self, image: _Named_contra, descriptor: Descriptor) -> bool:
         """Say whether the blob is there, in its size."""
 
-    def put_blob(self, image: _Named_contra, data: bytes, *, algorithm: str = "sha256") -> str:
-        """Store a blob unless it is there, and return its digest."""
+    def put_blob(
+        self, image: _Named_contra, data: bytes, *, algorithm: str = "sha256", is_new: bool = False
+    ) -> str:
+        """Store a blob unless it is there, and return its digest; nobody asks whether what C(is_new) is there."""
 
     def put_manifest(
         self, image: _Named_contra, raw: bytes, *, media_type: str = manifests.OCI_MANIFEST, until: float | None = None

@@ -23,10 +23,16 @@ _REFUSALS = 4
 _BYTES = {"Content-Type": "application/octet-stream"}
 
 
-def put(registries: Registries, image: Reference, data: bytes, *, algorithm: str = "sha256") -> str:
-    """Store a blob unless it is there, and return its digest. Raises RegistryError."""
+def put(
+    registries: Registries, image: Reference, data: bytes, *, algorithm: str = "sha256", is_new: bool = False
+) -> str:
+    """Store a blob unless it is there, and return its digest. Raises RegistryError.
+
+    What cannot be there yet (C(is_new)) is stored without asking. All else is asked for, however small: storing it once
+    more would disturb others who refer to it at this moment.
+    """
     digest = digest_of(data, algorithm=algorithm)
-    if not registries.has_digest(image, digest):
+    if is_new or not registries.has_digest(image, digest):
         send_whole(registries, image, data, digest)
     return digest
 

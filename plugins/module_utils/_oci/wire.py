@@ -303,7 +303,9 @@ class Server:
 
 def connect(host: str, port: int, deadline: Deadline) -> Connection:
     """Connect to a host. Raises OSError."""
-    sock = socket.create_connection((host, port), timeout=deadline.remaining())
+    # Text would be put through the rules of international names, whose tables take long to import.
+    name = host.encode("ascii") if host.isascii() else host
+    sock = socket.create_connection((name, port), timeout=deadline.remaining())  # type: ignore[arg-type]
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return Connection(sock)
 

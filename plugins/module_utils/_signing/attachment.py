@@ -56,9 +56,12 @@ def sig_layer(
     return Layer(Descriptor(payload.MEDIA_TYPE, digest_of(content), len(content), "", annotations), content)
 
 
-def add_sig(store: Store[Image], image: Image, digest: str, layers: t.Sequence[Layer]) -> Written | None:
+def add_sig(
+    store: Store[Image], image: Image, digest: str, layers: t.Sequence[Layer], *, is_first: bool = False
+) -> Written | None:
     """Add layers to the C(.sig) manifest of C(digest), keeping all that are there, and read them back.
 
+    C(is_first) says that none was there a moment ago, which saves requests and decides nothing.
     Returns what C(shared_tag.settle()) wants. Raises RegistryError (write_lost when others kept overwriting the tag).
     """
     if not has_signature_tag(digest):
@@ -67,13 +70,15 @@ def add_sig(store: Store[Image], image: Image, digest: str, layers: t.Sequence[L
             cause="the tag for a digest of this length would be longer than a tag may be",
             advice="Sign it with formats: [bundle].",
         )
-    for layer in layers:
-        store.put_blob(image, layer.payload)
-    return merge_layers(store, image.tagged(signature_tag(digest)), digest, [layer.descriptor for layer in layers])
+    for content in {layer.payload: None for layer in layers}:
+        store.put_blob(image, content, is_new=is_first)
+    tag = image.tagged(signature_tag(digest))
+    return merge_layers(store, tag, digest, [layer.descriptor for layer in layers], is_first=is_first)
 
 
 def merge_layers(
-    store: Store[Image], tag: Image, digest: str, layers: t.Sequence[Descriptor], *, model: Manifest | None = None
+    store: Store[Image], tag: Image, digest: str, layers: t.Sequence[Descriptor], *, model: Manifest | None = None,
+    is_first: bool = False,
 ) -> Written | None:
     """Add layers, whose blobs are there, to the manifest of a tag such as C(.sig), keeping all that it has.
 
@@ -84,7 +89,7 @@ def merge_layers(
         have = {layer_identity(entry) for entry in present}
         return [*present, *(layer for layer in layers if layer_identity(layer) not in have)]
 
-    return _change_layers(store, tag, digest, wanted, model=model)
+    return _change_layers(store, tag, digest, wanted, model=model, is_first=is_first)
 
 
 def remove_sig(
@@ -113,7 +118,7 @@ def is_layer_of(layer: Descriptor, candidate: Candidate) -> bool:
 
 def _change_layers(
     store: Store[Image], tag: Image, digest: str, change: t.Callable[[tuple[Descriptor, ...]], list[Descriptor]],
-    *, model: Manifest | None = None,
+    *, model: Manifest | None = None, is_first: bool = False,
 ) -> Written | None:
 
     def plan(found: Manifest | None) -> shared_tag.Edit | None:
@@ -128,7 +133,7 @@ def _change_layers(
         edit = _manifest_of(wanted, found)
         return edit if wanted else shared_tag.Edit(None, emptied=edit)
 
-    return shared_tag.change(store, tag, digest, plan)
+    return shared_tag.change(store, tag, digest, plan, is_new=is_first)
 
 
 def _manifest_of(layers: list[Descriptor], former: Manifest | None) -> shared_tag.Edit:

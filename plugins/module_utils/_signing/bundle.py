@@ -9,13 +9,10 @@ Source: sigstore protobuf-specs C(sigstore_bundle.proto), JSON form; media types
 
 from __future__ import annotations
 
-import re
 import typing as t
 from dataclasses import dataclass
 
 from .. import _base64, _strict_json
-from .._oci.digest import digest_of, is_digest
-from .._oci.manifest import Descriptor
 from . import dsse
 from .statement import PREDICATE_TYPE
 
@@ -25,12 +22,12 @@ ANY_MEDIA_TYPE = "application/vnd.dev.sigstore.bundle"
 CONTENT_ANNOTATION = "dev.sigstore.bundle.content"
 PREDICATE_ANNOTATION = "dev.sigstore.bundle.predicateType"
 CREATED_ANNOTATION = "org.opencontainers.image.created"
-# Where the bundle of a referrer is, as DIGEST+SIZE: registries put it into their lists, and a reader needs not ask for
-# the manifest in between. A hint as all the others.
-CONTENT_AT_ANNOTATION = "org.hallmark-signing.bundle"
+# A small bundle once more, in base64: registries put annotations into their lists of referrers, and a reader needs not
+# ask for the manifest and the bundle. A hint as all the others.
+COPY_ANNOTATION = "org.hallmark-signing.bundle"
 MAX_SIZE = 5 * 1024 * 1024
+_MAX_COPIED = 8 * 1024
 _MAX_ENTRIES = 32
-_SIZE = re.compile(r"[1-9][0-9]{0,9}")
 _MATERIAL = ("publicKey", "certificate", "x509CertificateChain")
 
 
@@ -83,20 +80,21 @@ def decode(data: bytes, *, where: str) -> Bundle:
 
 def manifest_annotations(created: str, data: bytes) -> dict[str, str]:
     """Return the annotations of the referrer manifest; C(created) is RFC 3339 in UTC. They authenticate nothing."""
+    copy = {COPY_ANNOTATION: _base64.encode(data)} if len(data) <= _MAX_COPIED else {}
     return {
         CONTENT_ANNOTATION: "dsse-envelope",
         PREDICATE_ANNOTATION: PREDICATE_TYPE,
         CREATED_ANNOTATION: created,
-        CONTENT_AT_ANNOTATION: f"{digest_of(data)}+{len(data)}",
+        **copy,
     }
 
 
-def content_at(annotations: t.Mapping[str, str]) -> Descriptor | None:
-    """Return where a list says that the bundle of a referrer is, or None."""
-    digest, _plus, size = annotations.get(CONTENT_AT_ANNOTATION, "").partition("+")
-    if not is_digest(digest) or not _SIZE.fullmatch(size):
+def copy_in(annotations: t.Mapping[str, str]) -> bytes | None:
+    """Return the copy of the bundle that a list of referrers holds, or None."""
+    try:
+        return _base64.decode(annotations.get(COPY_ANNOTATION, "")) or None
+    except ValueError:
         return None
-    return Descriptor(MEDIA_TYPE, digest, int(size))
 
 
 def _hint(public_key: _strict_json.JsonObject) -> str | None:

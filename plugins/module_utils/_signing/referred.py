@@ -10,6 +10,7 @@ import typing as t
 from contextlib import suppress
 
 from .._errors import HallmarkError
+from .._oci.digest import digest_of
 from .._oci.manifest import Descriptor, Manifest
 from .._oci.reference import Image
 from . import bundle, statement
@@ -20,39 +21,38 @@ if t.TYPE_CHECKING:
 
 
 def find_bundles(store: Store[Image], image: Image, digest: str, *, fetches_all: bool = False) -> t.Iterator[Found]:
-    """Yield the bundles of C(digest), as C(candidate.find()) does."""
+    """Yield the bundles of C(digest), as C(candidate.find()) does.
+
+    First come the copies in the list. Nobody vouches for the list: where a copy is not what lies in the registry, the
+    bundle itself follows, for those who are not content yet.
+    """
+    copied: list[tuple[Descriptor, bytes]] = []
     # Types and annotations in the list are often wrong: they only decide what is looked at first.
     listed = sorted(
         store.referrers(image, digest),
         key=lambda entry: entry.annotations.get(bundle.PREDICATE_ANNOTATION) != statement.PREDICATE_TYPE,
     )
     for entry in within_budget({entry.digest: entry for entry in listed}.values(), image):
-        try:
-            candidate = None if fetches_all else _read_hinted(store, image, entry)
-            candidate = candidate or _read_referrer(store, image, entry)
-        except HallmarkError as exc:
-            exc.signature = entry.digest
-            yield exc
+        copy = None if fetches_all else bundle.copy_in(entry.annotations)
+        if copy is not None:
+            with suppress(HallmarkError):
+                yield _candidate(copy, image, entry)
+            copied.append((entry, copy))
             continue
-        if candidate is not None:
-            yield candidate
+        yield from _read_referrer(store, image, entry)
+    for entry, copy in copied:
+        yield from _read_referrer(store, image, entry, known=digest_of(copy))
 
 
-def _read_referrer(store: Store[Image], image: Image, entry: Descriptor) -> Candidate | None:
-    """Return the bundle of a referrer; None when the referrer is something else, such as an SBOM."""
-    manifest = store.manifest(image.at(entry.digest))
-    if not is_bundle(manifest):
-        return None
-    return _candidate(store.blob(image, manifest.layers[0], limit=bundle.MAX_SIZE), image, entry)
-
-
-def _read_hinted(store: Store[Image], image: Image, entry: Descriptor) -> Candidate | None:
-    """Return the bundle where the list says it is; None if it says nothing, or nothing that is true."""
-    content = bundle.content_at(entry.annotations)
-    if content is not None:
-        with suppress(HallmarkError):
-            return _candidate(store.blob(image, content, limit=bundle.MAX_SIZE), image, entry)
-    return None
+def _read_referrer(store: Store[Image], image: Image, entry: Descriptor, *, known: str = "") -> t.Iterator[Found]:
+    """Yield the bundle of a referrer, or its error; nothing if it is C(known), or something else, such as an SBOM."""
+    try:
+        manifest = store.manifest(image.at(entry.digest))
+        if is_bundle(manifest) and manifest.layers[0].digest != known:
+            yield _candidate(store.blob(image, manifest.layers[0], limit=bundle.MAX_SIZE), image, entry)
+    except HallmarkError as exc:
+        exc.signature = entry.digest
+        yield exc
 
 
 def _candidate(data: bytes, image: Image, entry: Descriptor) -> Candidate:

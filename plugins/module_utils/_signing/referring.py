@@ -25,7 +25,7 @@ def add_bundle(
     """Attach the bundle C(data) to C(subject); return the digest of the referrer. Raises RegistryError."""
     store.put_blob(image, manifests.EMPTY_OBJECT)
     raw = bundle_manifest(subject, data, created=created)
-    store.put_blob(image, data)
+    store.put_blob(image, data, is_new=True)
     entry, written = store.attach(image, subject, raw)
     return entry.digest, written
 

@@ -245,7 +245,7 @@ def _sign_sig(
         digest = existing.digest if existing else layers[-1].descriptor.digest
         notes.append(_signature(signer, "sig", digest, subject, wish, created=existing is None))
     if layers and not wish.dry_run:
-        work.wrote(attachment.add_sig(work.store, image, subject.digest, layers))
+        work.wrote(attachment.add_sig(work.store, image, subject.digest, layers, is_first=not present))
     work.note(notes)
 
 

@@ -46,6 +46,7 @@ class World:
         self.blobs: set[bytes] = set()
         self.steps = 0
         self.heeds_until = True
+        self.needs_blobs = False
         self.loses_answers = False
         self._choose = choose
         self._turn = threading.Condition()
@@ -120,7 +121,7 @@ class Shared:
         self._world.step()
         return None if raw is None else manifests.parse(raw, content_type="", where="test")
 
-    def put_blob(self, image: Reference, data: bytes) -> str:
+    def put_blob(self, image: Reference, data: bytes, *, is_new: bool = False) -> str:
         self._world.step()
         self._world.blobs.add(data)
         return digest_of(data)
@@ -131,6 +132,7 @@ class Shared:
         self._world.step()
         if until is not None and self._world.now >= until and self._world.heeds_until:
             raise _broken()
+        assert not self._world.needs_blobs or config_of(raw) in self._world.blobs
         self._world.tag = raw
         self._world.step()
         if until is not None and self._world.now >= until and self._world.loses_answers:
@@ -165,6 +167,11 @@ def listed(raw: bytes | None) -> set[str]:
     return {entry["digest"] for entry in json.loads(raw)["manifests"]} if raw else set()
 
 
+def config_of(raw: bytes) -> bytes:
+    """What has to be stored before a list is: it depends on the list."""
+    return b"config of " + raw
+
+
 def adding(name: str, *, blobs: bool) -> shared_tag.Plan:
     """A plan that adds an entry, with or without something to store first."""
     mine = manifests.Descriptor(manifests.OCI_MANIFEST, digest_of(name.encode()), 1)
@@ -174,7 +181,7 @@ def adding(name: str, *, blobs: bool) -> shared_tag.Plan:
         if mine.digest in {entry.digest for entry in entries}:
             return None
         raw = manifests.encode_index(sorted([*entries, mine], key=lambda entry: entry.digest))
-        return shared_tag.Edit(raw, manifests.OCI_INDEX, (name.encode(),) if blobs else ())
+        return shared_tag.Edit(raw, manifests.OCI_INDEX, (config_of(raw),) if blobs else ())
 
     return plan
 
@@ -210,11 +217,12 @@ class Outcome:
 
 def play(
     monkeypatch: pytest.MonkeyPatch, choose: t.Callable[[list[int]], tuple[int, float]], *,
-    writers: int = 2, blobs: bool = False, removes: bool = False,
+    writers: int = 2, blobs: bool = False, is_new: bool = False, removes: bool = False,
     change: t.Callable[[World], None] = lambda _world: None,
 ) -> Outcome:
     """Let writers add an entry each, in one order, and say what came of it."""
     world = World(choose)
+    world.needs_blobs = blobs
     change(world)
     told: set[str] = set()
     failed: list[str] = []
@@ -233,7 +241,7 @@ def play(
         def work() -> None:
             store: t.Any = Shared(world)
             try:
-                written = shared_tag.change(store, TAG, "subject", adding(name, blobs=blobs))
+                written = shared_tag.change(store, TAG, "subject", adding(name, blobs=blobs), is_new=is_new)
                 shared_tag.settle(store, [] if written is None else [written])
                 told.add(digest_of(name.encode()))
             except HallmarkError as exc:
@@ -271,9 +279,10 @@ EXHAUSTIVE = [
 
 
 @pytest.mark.parametrize("blobs", [False, True])
-def test_no_order_of_two_writers_loses_anything(monkeypatch: pytest.MonkeyPatch, blobs: bool) -> None:
+@pytest.mark.parametrize("is_new", [False, True])
+def test_no_order_of_two_writers_loses_anything(monkeypatch: pytest.MonkeyPatch, blobs: bool, is_new: bool) -> None:
     for script in EXHAUSTIVE[blobs::2]:
-        outcome = play(monkeypatch, scripted(script), blobs=blobs)
+        outcome = play(monkeypatch, scripted(script), blobs=blobs, is_new=is_new)
         assert outcome.lost == set(), script
         # With time enough both succeed.
         assert len(outcome.told) + len(outcome.failed) == 2
@@ -293,14 +302,14 @@ BOUNDED = settings(
 
 
 @BOUNDED
-@given(script=SCRIPTS, blobs=st.booleans(), loses=st.booleans())
+@given(script=SCRIPTS, blobs=st.booleans(), is_new=st.booleans(), loses=st.booleans())
 def test_no_order_of_three_writers_loses_anything(
-    monkeypatch: pytest.MonkeyPatch, script: list[tuple[int, float]], blobs: bool, loses: bool
+    monkeypatch: pytest.MonkeyPatch, script: list[tuple[int, float]], blobs: bool, is_new: bool, loses: bool
 ) -> None:
     def change(world: World) -> None:
         world.loses_answers = loses
 
-    outcome = play(monkeypatch, scripted(script), writers=3, blobs=blobs, change=change)
+    outcome = play(monkeypatch, scripted(script), writers=3, blobs=blobs, is_new=is_new, change=change)
     assert outcome.lost == set()
     assert len(outcome.told) + len(outcome.failed) == 3
     assert set(outcome.failed) <= {"write_lost"}

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-import hashlib
+import base64
 import typing as t
 
 import pytest
@@ -67,23 +67,20 @@ def test_annotations_of_the_manifest_are_those_of_cosign_3_and_one_of_ours() -> 
         "dev.sigstore.bundle.content": "dsse-envelope",
         "dev.sigstore.bundle.predicateType": "https://sigstore.dev/cosign/sign/v1",
         "org.opencontainers.image.created": "2026-11-21T01:56:00Z",
-        "org.hallmark-signing.bundle": f"sha256:{hashlib.sha256(b'bundle').hexdigest()}+6",
+        "org.hallmark-signing.bundle": base64.b64encode(b"bundle").decode(),
     }
-    at = bundles.content_at(annotations)
-    assert at is not None
-    assert (at.digest, at.size) == (f"sha256:{hashlib.sha256(b'bundle').hexdigest()}", 6)
+    assert bundles.copy_in(annotations) == b"bundle"
     assert PREDICATE_TYPE == statement.PREDICATE_TYPE
 
 
-@pytest.mark.parametrize("hint", [
-    None, "", "+", "sha256:", f"sha256:{'a' * 64}", f"sha256:{'a' * 64}+", f"sha256:{'a' * 64}+0",
-    f"sha256:{'a' * 64}+-1", f"sha256:{'a' * 63}+1",
-    f"sha256:{'A' * 64}+1", f"sha256:{'a' * 64}+1+1", f"sha256:{'a' * 64}+{'9' * 11}",
-    f"sha256:../{'a' * 61}+1",
-])
-def test_a_hint_that_is_none_leads_nowhere(hint: str | None) -> None:
-    annotations = {} if hint is None else {bundles.CONTENT_AT_ANNOTATION: hint}
-    assert bundles.content_at(annotations) is None
+@pytest.mark.parametrize(("size", "is_copied"), [(0, True), (8192, True), (8193, False)])
+def test_only_small_bundles_are_copied_into_lists(size: int, is_copied: bool) -> None:
+    assert (bundles.COPY_ANNOTATION in bundles.manifest_annotations("now", b"x" * size)) is is_copied
+
+
+@pytest.mark.parametrize("copy", [None, "", "=", "e30", "e30=\n", "e31=", "{}", "\u00e9"])
+def test_what_is_no_copy_is_passed_over(copy: str | None) -> None:
+    assert bundles.copy_in({} if copy is None else {bundles.COPY_ANNOTATION: copy}) is None
 
 
 def material(**members: t.Any) -> dict[str, t.Any]:

@@ -111,6 +111,19 @@ def test_a_second_run_writes_nothing(request: pytest.FixtureRequest, bench: Benc
     assert bench.content() == content
 
 
+def test_a_first_signature_asks_for_nothing_that_cannot_be_there(fallback: Bench, alice: Key, bob: Key) -> None:
+    do_sign(fallback, alice, formats=SIG)
+    asked = [(request.method, request.path.rpartition("/v2/")[2]) for request in fallback.registry.log]
+    # The image, its signatures in both formats with the question for the API, payload and config, and the tag: looked at
+    # once more, written, and read back.
+    assert [method for method, _path in asked] == ["GET"] * 4 + ["POST", "PUT"] * 2 + ["GET", "PUT", "GET"]
+    fallback.registry.log.clear()
+    do_sign(fallback, bob, formats=SIG)
+    # What others may refer to is not stored once more.
+    assert len(fallback.registry.requests("HEAD")) == 2
+    assert len(fallback.registry.requests("POST")) == 1
+
+
 def test_several_signers_share_one_payload_and_one_write(bench: Bench, alice: Key, bob: Key, carol: Key) -> None:
     outcome = do_sign(bench, alice, bob, carol)
     assert [(one.format, one.key_id) for one in outcome.signatures] == [

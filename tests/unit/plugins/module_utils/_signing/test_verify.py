@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import base64
 import gzip
 import hashlib
 import hmac
@@ -1087,27 +1088,27 @@ def test_a_bundle_by_digest_costs_three_requests_and_one_probe_a_run(bench: Benc
         assert len(bench.registry.log) == (4 if probes and not bench.registry.referrers else 3)
 
 
-@pytest.mark.parametrize(("hint", "asked"), [
-    ("right", ["blobs"]), ("of nothing", ["blobs", "manifests", "blobs"]),
-    ("of another blob", ["blobs", "manifests", "blobs"]), ("no hint", ["manifests", "blobs"]),
+@pytest.mark.parametrize(("copy", "asked"), [
+    ("right", []), ("nothing", ["manifests", "blobs"]), ("no bundle", ["manifests", "blobs"]),
+    ("by a foreign key", ["manifests", "blobs"]), ("of another image", ["manifests", "blobs"]),
 ])
-def test_a_list_may_say_where_a_bundle_is(fallback: Bench, alice: Key, hint: str, asked: list[str]) -> None:
+def test_a_list_may_hold_a_copy_of_a_bundle(
+    fallback: Bench, alice: Key, mallory: Key, copy: str, asked: list[str]
+) -> None:
     sign(fallback, "sig", alice)
     image = reference.parse_image(fallback.pinned)
     subject = fallback.registries().manifest(image).descriptor()
-    envelope = dsse.Envelope(statements.encode(fallback.digest, {}), b"")
-    envelope = dsse.Envelope(envelope.payload, alice.sign(envelope.signed_bytes))
-    data = bundles.encode(envelope, key_id=alice.id)
+    data = _bundled(statements.encode(fallback.digest, {}), alice)
     referring.add_bundle(fallback.registries(), image, subject, data, created="2026-11-21T00:00:00Z")
-    other = fallback.sign_sig(fallback.claim(), alice)
-    hints = {
-        "of nothing": f"sha256:{'0' * 64}+5", "no hint": "none",
-        "of another blob": f"{other['digest']}+{other['size']}",
+    copies = {
+        "nothing": b"", "no bundle": b"{}",
+        "by a foreign key": _bundled(statements.encode(fallback.digest, {}), mallory),
+        "of another image": _bundled(statements.encode(f"sha256:{'0' * 64}", {}), alice),
     }
     tag = fallback.digest.replace(":", "-")
     listed = json.loads(fallback.registries().manifest(image.tagged(tag)).raw)
-    if hint in hints:
-        listed["manifests"][0]["annotations"][bundles.CONTENT_AT_ANNOTATION] = hints[hint]
+    if copy in copies:
+        listed["manifests"][0]["annotations"][bundles.COPY_ANNOTATION] = base64.b64encode(copies[copy]).decode()
         raw = json.dumps(listed).encode()
         fallback.registries().put_manifest(image.tagged(tag), raw, media_type=listed["mediaType"])
     fallback.registry.log.clear()
@@ -1120,6 +1121,21 @@ def test_a_list_may_say_where_a_bundle_is(fallback: Bench, alice: Key, hint: str
     sign_again = signing.sign_image(fallback.registries(), fallback.pinned, wish)
     assert (sign_again.changed, sign_again.reasons) == (False, ())
     assert any("manifests/sha256:" in path for path in paths(fallback))
+
+
+def _bundled(content: bytes, key: Key) -> bytes:
+    return bundles.encode(dsse.Envelope(content, key.sign(dsse.pae(content))), key_id=key.id)
+
+
+def test_a_copy_by_a_foreign_key_is_refused_once(fallback: Bench, alice: Key, mallory: Key) -> None:
+    image = reference.parse_image(fallback.pinned)
+    subject = fallback.registries().manifest(image).descriptor()
+    data = _bundled(statements.encode(fallback.digest, {}), mallory)
+    referring.add_bundle(fallback.registries(), image, subject, data, created="2026-11-21T00:00:00Z")
+    verdict = fallback.verify(alice, formats=("bundle",))
+    assert [reason.code for reason in verdict.reasons].count("signature_invalid") == 1
+    # The bundle that lies there is looked for, but what is known already is not fetched.
+    assert [path.partition("/")[0] for path in paths(fallback)][-1:] == ["manifests"]
 
 
 def test_a_tag_costs_one_more_request(bench: Bench, alice: Key) -> None:

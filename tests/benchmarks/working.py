@@ -1,0 +1,76 @@
+# Copyright (c) the hallmark.signing authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The work of our side, as a module does it: what is to be done comes as JSON on standard input."""
+
+from __future__ import annotations
+
+import json
+import sys
+import typing as t
+
+from ansible_collections.hallmark.signing.plugins.module_utils._oci.concurrency import map_ordered
+from ansible_collections.hallmark.signing.plugins.module_utils._oci.credentials import AuthFile
+from ansible_collections.hallmark.signing.plugins.module_utils._oci.images import Images
+from ansible_collections.hallmark.signing.plugins.module_utils._oci.transport import RegistrySettings
+
+SETTINGS = RegistrySettings(AuthFile("none", {}), timeout=60)
+
+
+def copy(images: Images, given: dict[str, t.Any]) -> list[dict[str, t.Any]]:
+    """Copy each pair of C(pairs)."""
+    from ansible_collections.hallmark.signing.plugins.module_utils._signing import copying
+
+    done = map_ordered(
+        lambda pair: copying.copy_image(images, images, tuple(pair), dry_run=False), given["pairs"],
+        workers=SETTINGS.workers,
+    )
+    return [one.as_dict() for one in done]
+
+
+def verify(images: Images, given: dict[str, t.Any]) -> list[dict[str, t.Any]]:
+    """Verify C(images) by the key in the file C(public), in C(formats)."""
+    from ansible_collections.hallmark.signing.plugins.module_utils._signing import verify
+
+    wanted = demand(given["public"], given["formats"])
+    done = map_ordered(
+        lambda image: verify.verify_image(images, image, wanted), given["images"], workers=SETTINGS.workers
+    )
+    return [one.as_dict() for one in done]
+
+
+def demand(public: str, formats: t.Sequence[t.Any]) -> t.Any:
+    """Return what is demanded of images: a signature by the key in a file, in one of these formats."""
+    from ansible_collections.hallmark.signing.plugins.module_utils._keys import pem
+    from ansible_collections.hallmark.signing.plugins.module_utils._signing import authority
+
+    with open(public, "rb") as file:
+        key = pem.read_public_key(file.read(), where=public)
+    return authority.demand([authority.Authority("bench", key)], formats=formats)
+
+
+def sign(images: Images, given: dict[str, t.Any]) -> list[dict[str, t.Any]]:
+    """Sign C(images) with the key in the file C(key), which may have a C(passphrase), in C(formats)."""
+    from ansible_collections.hallmark.signing.plugins.module_utils._keys.signers import file as file_signer
+    from ansible_collections.hallmark.signing.plugins.module_utils._signing import sign
+
+    passphrase = given["passphrase"].encode() if given["passphrase"] else None
+    signer = file_signer.load(given["key"], passphrase=passphrase, key_id=None)
+    wish = sign.Wish((signer,), formats=tuple(given["formats"]))
+    done = map_ordered(lambda image: sign.sign_image(images, image, wish), given["images"], workers=SETTINGS.workers)
+    return [one.as_dict() for one in done]
+
+
+def peak() -> float:
+    """Return the most memory this process had since it began, in MiB; what it was forked from does not count."""
+    with open("/proc/self/status", encoding="utf-8") as file:
+        status = file.read()
+    return int(status.partition("VmHWM:")[2].split()[0]) / 1024
+
+
+def main() -> None:
+    """Do the work that the command line names."""
+    work = {"copy": copy, "verify": verify, "sign": sign}[sys.argv[1]]
+    results = work(Images(SETTINGS), json.load(sys.stdin))
+    print(json.dumps({"memory": peak(), "results": results}))
