@@ -196,8 +196,8 @@ class Tree:
         return ended is None or ended.returncode in (pytest.ExitCode.TESTS_FAILED, pytest.ExitCode.INTERRUPTED)
 
 
-def passing_through(data: coverage.CoverageData, root: pathlib.Path, change: Change) -> list[str]:
-    """The test functions that pass through the lines of a change, those of the source's own tests first."""
+def passing_through(data: coverage.CoverageData, root: pathlib.Path, change: Change) -> list[list[str]]:
+    """The test functions that pass through the lines of a change: those of the source's own tests, and the others."""
     by_line = data.contexts_by_lineno(str(root / change.source))
     # A decorator or an import runs before any test does: the context is empty, and every test of the file may notice.
     contexts = {name for line in range(change.first, change.last + 1) for name in by_line.get(line, ())}
@@ -205,7 +205,7 @@ def passing_through(data: coverage.CoverageData, root: pathlib.Path, change: Cha
         contexts = {name for names in by_line.values() for name in names}
     functions = {name.split("[", 1)[0].split("|", 1)[0] for name in contexts if name}
     own = f"/test_{change.source.stem}.py::"
-    return sorted(functions, key=lambda name: (own not in name, name))
+    return [[name for name in sorted(functions) if (own in name) is is_own] for is_own in (True, False)]
 
 
 def listed(path: pathlib.Path) -> set[str]:
@@ -228,17 +228,22 @@ def judge_all(
         trees.put(first)
         print(f"{len(changes)} changes; {len(deselected) // 2} tests left out because they fail anyway", flush=True)
 
+        done: list[bool] = []
+
         def judge(change: Change) -> bool | None:
             if time.monotonic() > deadline:
                 return None
             tree = trees.get()
             try:
-                tests = passing_through(data, first.root, change)
-                noticed = bool(tests) and tree.notices(change, tests, *deselected)
+                noticed = any(
+                    tests and tree.notices(change, tests, *deselected)
+                    for tests in passing_through(data, first.root, change)
+                )
             finally:
                 trees.put(tree)
+            done.append(noticed)
             if not noticed:
-                print(f"{change.source}:{change.first}: {change.what}", flush=True)
+                print(f"{len(done)}: {change.source}:{change.first}: {change.what}", flush=True)
             return noticed
 
         with concurrent.futures.ThreadPoolExecutor(options.processes) as pool:

@@ -114,8 +114,8 @@ def test_a_second_run_writes_nothing(request: pytest.FixtureRequest, bench: Benc
 def test_a_first_signature_asks_for_nothing_that_cannot_be_there(fallback: Bench, alice: Key, bob: Key) -> None:
     do_sign(fallback, alice, formats=SIG)
     asked = [(request.method, request.path.rpartition("/v2/")[2]) for request in fallback.registry.log]
-    # The image, its signatures in both formats with the question for the API, payload and config, and the tag: looked at
-    # once more, written, and read back.
+    # The image, its signatures in both formats with the question for the API; payload and config; and the tag, which is
+    # looked at once more, written, and read back.
     assert [method for method, _path in asked] == ["GET"] * 4 + ["POST", "PUT"] * 2 + ["GET", "PUT", "GET"]
     fallback.registry.log.clear()
     do_sign(fallback, bob, formats=SIG)
