@@ -11,9 +11,11 @@ that does not hold what it promises makes the run fail.
 from __future__ import annotations
 
 import argparse
+import datetime
 import json
 import os
 import pathlib
+import platform
 import shutil
 import sys
 import tempfile
@@ -71,6 +73,21 @@ def table(rows: t.Sequence[Row]) -> str:
     return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(line, widths)).rstrip() for line in lines)
 
 
+def markdown(rows: t.Sequence[Row]) -> str:
+    """Return the rows as the README shows them, under the machine's description and the date."""
+    processor = next(
+        (line.partition(": ")[2] for line in pathlib.Path("/proc/cpuinfo").read_text().splitlines()
+         if line.startswith("model name")), platform.machine(),
+    )
+    system = platform.freedesktop_os_release()["PRETTY_NAME"]
+    machine = f"{os.cpu_count()} cores of {processor}, {system}, Python {platform.python_version()}"
+    lines = [
+        f"{datetime.date.today()}: {machine}.", "", "| work | ours | peer | ratio |", "| --- | --- | --- | --- |",
+    ]
+    lines += [f"| {row.work} | {row.ours} | {row.peer} | {row.ratio} |" for row in rows]
+    return "\n".join(lines) + "\n"
+
+
 def main() -> int:
     """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -79,6 +96,7 @@ def main() -> int:
     parser.add_argument("--images", type=int, default=500, help="how many images are many")
     parser.add_argument("--rounds", type=int, default=5, help="how often each contestant runs")
     parser.add_argument("--quick", action="store_true", help="one round, 1 GiB, 100 images")
+    parser.add_argument("--markdown", type=pathlib.Path, metavar="FILE", help="write the table as the README shows it")
     given = parser.parse_args()
     if unknown := set(given.parts) - set(PARTS):
         parser.error(f"there is no part {sorted(unknown)[0]}")
@@ -103,6 +121,8 @@ def main() -> int:
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     print(table(rows))
+    if given.markdown:
+        given.markdown.write_text(markdown(rows))
     print(f"medians of {given.rounds} rounds; {time.monotonic() - begun:.0f} s in all")
     return 0 if all(row.holds for row in rows) else 1
 

@@ -4,14 +4,15 @@
 
 """Fuzzing, led by coverage (libFuzzer, by way of atheris): each reader of hostile bytes, in a process of its own.
 
-    python tests/fuzz/fuzz.py --seconds 180 [--jobs 2] [TARGET...]    some targets, or all of those in targets.py
+    python tests/fuzz/fuzz.py --seconds 180 [--jobs 2] [--seed N] [TARGET...]    some targets, or all of targets.py
     python tests/fuzz/fuzz.py --input FILE TARGET                     one input again, such as a saved one
 
-The seconds are shared out among the targets; with two jobs, two run at a time and the whole takes half as long. It
-fails if a target does: by an exception that is no HallmarkError, by something false that is accepted, by taking too
-long or too much memory. The input is then in .work/fuzz/found, what the target said in .work/fuzz/TARGET.log. What was
-reached stays in .work/fuzz/corpus, and is where the next run begins. Run it in the root of the collection, with the
-folder that holds ansible_collections in PYTHONPATH.
+The same seed makes the same inputs, as long as the code is the same and the corpus empty: in CI a failure shall be
+about the change. Seed 0 makes others each time. The seconds are shared out among the targets; with two jobs, two run
+at a time and the whole takes half as long. It fails if a target does: by an exception that is no HallmarkError, by
+something false that is accepted, by taking too long or too much memory. The input is then in .work/fuzz/found, what
+the target said in .work/fuzz/TARGET.log. What was reached stays in .work/fuzz/corpus, and is where the next run
+begins. Run it in the root of the collection, with the folder that holds ansible_collections in PYTHONPATH.
 """
 
 from __future__ import annotations
@@ -58,6 +59,7 @@ def main() -> int:
     parser.add_argument("targets", nargs="*", metavar="TARGET")
     parser.add_argument("--seconds", type=float, default=180)
     parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--input", type=pathlib.Path, help="run this one input")
     options = parser.parse_args()
     unknown = set(options.targets) - set(TARGETS)
@@ -67,13 +69,13 @@ def main() -> int:
     if options.input:
         bounded(wanted[options.targets[0]].run)(options.input.read_bytes())
         return 0
-    return run_all(wanted, options.seconds, options.jobs)
+    return run_all(wanted, options.seconds, options.jobs, options.seed)
 
 
 # --- all targets -----------------------------------------------------------------------------------------------------
 
 
-def run_all(targets: dict[str, t.Any], seconds: float, jobs: int) -> int:
+def run_all(targets: dict[str, t.Any], seconds: float, jobs: int, seed: int) -> int:
     """Run each target in a process of its own, those with the largest shares first; print what came of them."""
     (_WORK / "found").mkdir(parents=True, exist_ok=True)
     print(f"{'target':<14}{'executions':>12}{'edges':>8}{'seconds':>9}", flush=True)
@@ -87,7 +89,7 @@ def run_all(targets: dict[str, t.Any], seconds: float, jobs: int) -> int:
             left = (ends - time.monotonic()) * jobs - sum(run.remaining() for run in running)
             share = targets[waiting[-1]].share / sum(targets[name].share for name in waiting)
             name = waiting.pop()
-            running.append(Run.begin(name, targets[name], left * share))
+            running.append(Run.begin(name, targets[name], left * share, seed))
         time.sleep(0.05)
         for run in [run for run in running if run.is_over()]:
             running.remove(run)
@@ -112,7 +114,7 @@ class Run:
     status: int = 0
 
     @classmethod
-    def begin(cls, name: str, target: t.Any, seconds: float) -> Run:
+    def begin(cls, name: str, target: t.Any, seconds: float, seed: int) -> Run:
         """Start it. What is loaded is loaded for all of them: that takes longer than some targets run."""
         sys.stdout.flush()
         pid = os.fork()
@@ -120,7 +122,7 @@ class Run:
             with log_of(name).open("wb") as log:
                 os.dup2(log.fileno(), 1)
                 os.dup2(log.fileno(), 2)
-            fuzz(name, target, seconds)
+            fuzz(name, target, seconds, seed)
             # libFuzzer writes the input down when the process ends by itself.
             sys.exit(1)
         return cls(name, pid, seconds)
@@ -163,18 +165,18 @@ def log_of(name: str) -> pathlib.Path:
 # --- one target ------------------------------------------------------------------------------------------------------
 
 
-def fuzz(name: str, target: t.Any, seconds: float) -> None:
+def fuzz(name: str, target: t.Any, seconds: float, seed: int) -> None:
     """Fuzz one target until its time is over; libFuzzer then ends the process."""
     corpus, seeds, found = _WORK / "corpus" / name, _WORK / "seeds" / name, _WORK / "found"
     for folder in (corpus, seeds, found):
         folder.mkdir(parents=True, exist_ok=True)
-    for number, seed in enumerate(target.seeds()):
-        (seeds / str(number)).write_bytes(seed)
+    for number, example in enumerate(target.seeds()):
+        (seeds / str(number)).write_bytes(example)
     arguments = [
         # It stops in the second after.
         f"-max_total_time={max(1, int(seconds - 0.5))}", f"-timeout={_TIMEOUT}", f"-rss_limit_mb={_RSS_LIMIT_MB}",
         f"-malloc_limit_mb={_RSS_LIMIT_MB // 2}", f"-max_len={_MAX_SIZE}", "-len_control=0", "-reload=0",
-        "-print_final_stats=1", f"-artifact_prefix={found}/{name}-", str(corpus), str(seeds),
+        "-print_final_stats=1", f"-seed={seed}", f"-artifact_prefix={found}/{name}-", str(corpus), str(seeds),
     ]
     run = saving(bounded(target.run), f"{found}/{name}-crash-")
     atheris.Setup([sys.argv[0], *arguments], run, custom_mutator=mutation.mutate)

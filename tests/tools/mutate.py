@@ -199,13 +199,16 @@ class Tree:
 def passing_through(data: coverage.CoverageData, root: pathlib.Path, change: Change) -> list[list[str]]:
     """The test functions that pass through the lines of a change: those of the source's own tests, and the others."""
     by_line = data.contexts_by_lineno(str(root / change.source))
-    # A decorator or an import runs before any test does: the context is empty, and every test of the file may notice.
-    contexts = {name for line in range(change.first, change.last + 1) for name in by_line.get(line, ())}
-    if not contexts - {""}:
-        contexts = {name for names in by_line.values() for name in names}
-    functions = {name.split("[", 1)[0].split("|", 1)[0] for name in contexts if name}
-    own = f"/test_{change.source.stem}.py::"
-    return [[name for name in sorted(functions) if (own in name) is is_own] for is_own in (True, False)]
+    contexts = {name for line in range(change.first, change.last + 1) for name in by_line.get(line, ()) if name}
+    own = f"/test_{change.source.stem}.py"
+    files: list[str] = []
+    if not contexts:
+        # Constants and decorators run before any test does: every test that looks into the file may notice.
+        contexts = {name for names in by_line.values() for name in names if name}
+        files = sorted(str(path.relative_to(root)) for path in root.glob(f"tests/**{own}"))
+    functions = {name.split("[", 1)[0].split("|", 1)[0] for name in contexts}
+    named = [name for name in sorted(functions) if f"{own}::" in name]
+    return [files or named, [name for name in sorted(functions) if name not in named]]
 
 
 def listed(path: pathlib.Path) -> set[str]:

@@ -154,6 +154,7 @@ class Server(ThreadingHTTPServer):
         self.lock = threading.Lock()
         self.fault: dict[str, t.Any] = {}
         self.requests = 0
+        self.asked = ""
 
     def token(self, request: bytes) -> bytes:
         """Return a reply: openssl counts in a file, so one at a time."""
@@ -188,6 +189,7 @@ class Handler(BaseHTTPRequestHandler):
             self._answer(200 if known else 400, json.dumps(FAULTS).encode(), "application/json")
             return
         self.server.requests += 1
+        self.server.asked = self.path
         kind = self.server.fault.get("kind")
         if self.headers.get_content_type() != "application/timestamp-query":
             self._answer(415, b"unsupported media type\n", "text/plain")

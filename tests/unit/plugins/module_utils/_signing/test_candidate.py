@@ -10,6 +10,7 @@ import typing as t
 import pytest
 from ansible_collections.hallmark.signing.plugins.module_utils._errors import HallmarkError, RegistryError
 from ansible_collections.hallmark.signing.plugins.module_utils._oci.digest import digest_of
+from ansible_collections.hallmark.signing.plugins.module_utils._oci.manifest import Descriptor
 from ansible_collections.hallmark.signing.plugins.module_utils._signing import candidate as candidates
 from ansible_collections.hallmark.signing.plugins.module_utils._signing.candidate import Candidate
 from ansible_collections.hallmark.signing.tests.unit.plugins.module_utils._signing.signing_bench import (
@@ -40,6 +41,20 @@ def test_tag_of_a_long_digest_is_none(fallback: Bench, digest: str, legal: bool)
     found = candidates.find(fallback.registries(), fallback.reference, digest, "sig")
     assert list(found) == []
     assert bool(fallback.registry.log) is legal
+
+
+@pytest.mark.parametrize(("sizes", "passed"), [
+    ([64 * 1024 * 1024], 1), ([64 * 1024 * 1024 - 1, 1, 0], 3), ([64 * 1024 * 1024 + 1], 0), ([1, 64 * 1024 * 1024], 1),
+])
+def test_more_than_64_mebibytes_are_too_much_for_one_image(bench: Bench, sizes: list[int], passed: int) -> None:
+    entries = iter(candidates.within_budget([Descriptor("", "", size) for size in sizes], bench.reference))
+    assert [next(entries).size for _one in range(passed)] == sizes[:passed]
+    if passed == len(sizes):
+        assert list(entries) == []
+        return
+    with pytest.raises(RegistryError, match="larger than 67108864 bytes") as caught:
+        next(entries)
+    assert caught.value.code == "limit_exceeded"
 
 
 def test_no_signatures(bench: Bench) -> None:

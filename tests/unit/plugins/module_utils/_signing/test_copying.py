@@ -280,13 +280,44 @@ def test_a_manifest_that_lies_about_its_subject_is_not_attached(fallback: Bench,
     assert stray not in target.manifests[COPY]
 
 
-def test_referrers_without_end_are_refused(bench: Bench, target: FakeRegistry) -> None:
+@pytest.mark.parametrize(("count", "codes_"), [(4, []), (5, ["limit_exceeded"]), (8, ["limit_exceeded"])])
+def test_referrers_without_end_are_refused(
+    bench: Bench, target: FakeRegistry, count: int, codes_: list[str]
+) -> None:
     subject = bench.digest
-    for number in range(8):
+    for number in range(count):
         subject = refer(bench, subject, str(number))
     done = copy(bench.tagged, f"{target.host}/{COPY}:9")
-    assert codes(done.reasons) == ["limit_exceeded"]
-    assert "9" not in target.manifests.get(COPY, {})
+    assert codes(done.reasons) == codes_
+    assert ("9" in target.manifests.get(COPY, {})) is not bool(codes_)
+
+
+def test_a_destination_whose_tag_cannot_be_read_gets_none(bench: Bench, target: FakeRegistry) -> None:
+    succeed(bench.tagged, f"{target.host}/{COPY}:8")
+    target.faults.append(lambda seen: Fault(status=403) if seen.path.endswith("/manifests/9") and seen.method == "GET"
+                         else None)
+    done = copy(bench.tagged, f"{target.host}/{COPY}:9")
+    assert (codes(done.reasons), done.changed) == (["unauthorized"], False)
+    assert "9" not in target.manifests[COPY]
+
+
+@pytest.mark.parametrize("names", ["nothing", "another"])
+def test_a_tag_that_does_not_name_the_copy_afterwards_is_a_reason(
+    bench: Bench, target: FakeRegistry, names: str
+) -> None:
+    other = bench.registry.put_image(REPOSITORY, "other")
+
+    def moved(seen: Seen) -> Fault | None:
+        if not seen.path.endswith("/manifests/9") or seen.method != "GET":
+            return None
+        found = bench.manifests[other]
+        return Fault(status=404) if names == "nothing" else Fault(
+            status=200, headers={"Content-Type": found.media_type}, body=found.raw
+        )
+
+    target.faults.append(moved)
+    done = copy(bench.tagged, f"{target.host}/{COPY}:9")
+    assert (codes(done.reasons), done.changed) == (["write_lost"], True)
 
 
 def test_a_referrer_that_is_an_index_brings_its_children(bench: Bench, target: FakeRegistry) -> None:
@@ -304,14 +335,17 @@ def test_a_referrer_that_is_an_index_brings_its_children(bench: Bench, target: F
     assert not succeed(bench.tagged, f"{target.host}/{COPY}:9").changed
 
 
-def test_an_index_nested_without_end_is_a_reason(fallback: Bench, target: FakeRegistry) -> None:
+@pytest.mark.parametrize(("levels", "codes_"), [(32, []), (33, ["limit_exceeded"]), (600, ["limit_exceeded"])])
+def test_an_index_nested_without_end_is_a_reason(
+    fallback: Bench, target: FakeRegistry, levels: int, codes_: list[str]
+) -> None:
     digest = fallback.digest
-    for _level in range(600):
+    for _level in range(levels):
         digest = fallback.registry.put_manifest(REPOSITORY, {
             "schemaVersion": 2, "mediaType": fake_registry.OCI_INDEX, "manifests": [fallback.entry(digest)],
         })
     done = copy(f"{fallback.name}@{digest}", f"{target.host}/{COPY}:9")
-    assert codes(done.reasons) in (["limit_exceeded"], [])
+    assert codes(done.reasons) == codes_
 
 
 # What removal leaves where nothing can be deleted.

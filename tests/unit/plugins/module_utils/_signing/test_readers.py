@@ -45,6 +45,18 @@ def test_words(algorithm: str, scheme: str, format: Format, is_certified: bool, 
     assert limits(algorithm, scheme, format, with_certificate=is_certified) == words
 
 
+@pytest.mark.parametrize(("algorithm", "scheme", "format", "is_logged", "is_told"), [
+    ("ecdsa-p384", "ecdsa-sha384", "sig", True, True), ("ecdsa-p384", "ecdsa-sha384", "sig", False, False),
+    ("ecdsa-p384", "ecdsa-sha256", "sig", True, False), ("ecdsa-p384", "ecdsa-sha384", "bundle", True, False),
+    ("rsa-4096", "rsa-pss-sha384", "sig", True, False),
+])
+def test_log_entries_that_no_cosign_takes(
+    algorithm: str, scheme: str, format: Format, is_logged: bool, is_told: bool
+) -> None:
+    words = limits(algorithm, scheme, format, with_certificate=False, is_logged=is_logged) or ""
+    assert ("--insecure-ignore-tlog" in words) is is_told
+
+
 @pytest.mark.parametrize("is_certified", [False, True])
 @pytest.mark.parametrize("format", FORMATS)
 def test_every_scheme_of_every_key_is_known(format: Format, is_certified: bool) -> None:

@@ -416,6 +416,12 @@ def test_a_signature_tag_is_never_filled_beyond_what_can_be_read(fallback: Bench
     assert len(fallback.layers()) == 1000
 
 
+def test_a_signature_tag_may_be_filled_as_far_as_can_be_read(fallback: Bench, alice: Key, mallory: Key) -> None:
+    fallback.put_layers([fallback.sign_sig(fallback.claim(), mallory)] * 999)
+    assert do_sign(fallback, alice, formats=SIG).reasons == ()
+    assert len(fallback.layers()) == 1000
+
+
 def test_a_fallback_tag_is_never_filled_beyond_what_can_be_read(fallback: Bench, alice: Key) -> None:
     # the 1001st referrer is written, and from then on no bundle of this image can be read by us.
     other = fallback.entry(fallback.registry.put_referrer(REPOSITORY, fallback.digest))

@@ -173,6 +173,22 @@ def test_numbers_are_of_64_bits_and_not_negative(shape: str, member: str, new: t
     assert (caught.value.code, caught.value.object) == ("malformed", "registry/image")
 
 
+def test_numbers_may_be_as_large_as_64_bits_allow() -> None:
+    read, document = SHAPES["annotation"]
+    assert read(altered(document, Payload__logIndex=2**63 - 1)).index == 2**63 - 1
+
+
+def test_annotations_end_at_a_mebibyte() -> None:
+    text = json.dumps(SHAPES["annotation"][1])
+    for size in (1024 * 1024, 1024 * 1024 + 1):
+        padded = text + " " * (size - len(text))
+        if size == 1024 * 1024:
+            assert entries.from_annotation(padded, where="x").index == ENTRY_V1.index
+        else:
+            with pytest.raises(FormatError, match="longer than 1048576"):
+                entries.from_annotation(padded, where="x")
+
+
 @pytest.mark.parametrize(("shape", "member"), [
     ("annotation", "Payload__integratedTime"), ("bundle", "integratedTime"), ("answer", "integratedTime"),
 ])

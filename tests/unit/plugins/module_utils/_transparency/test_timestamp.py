@@ -845,9 +845,12 @@ def test_authority_is_read_in_order(chain: Chain) -> None:
         assert authority == TimestampAuthority("file", wanted)
 
 
-@pytest.mark.parametrize("order", [(0,), (0, 1), (1, 0, 2), (0, 2), (2, 1, 0), (0, 1, 2, 2, 1)])
-def test_authority_without_order_or_root_is_refused(order: tuple[int, ...], chain: Chain) -> None:
-    with pytest.raises(KeyFileError, match=r"not in order|does not end with a root") as caught:
+@pytest.mark.parametrize(("order", "cause"), [
+    ((0,), "does not end with a root"), ((0, 1), "does not end with a root"), ((1, 0, 2), "not in order"),
+    ((0, 2), "not in order"), ((2, 1, 0), "not in order"), ((0, 1, 2, 2, 1), "not in order"),
+])
+def test_authority_without_order_or_root_is_refused(order: tuple[int, ...], cause: str, chain: Chain) -> None:
+    with pytest.raises(KeyFileError, match=cause) as caught:
         timestamp.read_authority(pem_of(*(chain[place].certificate for place in order)), where="file")
     assert (caught.value.code, caught.value.object) == ("malformed", "file")
 
