@@ -86,6 +86,19 @@ EXAMPLES = r"""
           - payload_path: "{{ prepared.payloads[1].path }}"
             signature_path: "{{ prepared.payloads[1].path }}.signature"
             public_key_path: /etc/hallmark-signing/room.pub
+
+- name: The same for any number of files, such as those of an index and its children, by the key of one certificate
+  hallmark.signing.image_signature:
+    images: [registry.example.org/app:1.4]
+    signers:
+      - external: >-
+          {{ dict(paths | zip(paths | map('regex_replace', '$', '.signature')))
+          | dict2items(key_name='payload_path', value_name='signature_path') }}
+        certificate_path: /etc/hallmark-signing/room.pem
+        chain_path: /etc/hallmark-signing/room.chain.pem
+    attach_certificate: true
+  vars:
+    paths: "{{ prepared.payloads | map(attribute='path') | list }}"
 """
 
 RETURN = r"""

@@ -276,6 +276,25 @@ def test_timestamps_of_a_bundle_that_cannot_be_read_are_malformed(stamper: FakeS
     assert refused(dataclasses.replace(candidate("bundle"), material=material), trusting(stamper)) == "malformed"
 
 
+@pytest.mark.parametrize("more", [{}, {"more": 1}])
+def test_a_good_timestamp_with_an_unknown_member_beside_it_is_malformed(
+    stamper: FakeStamper, more: dict[str, int]
+) -> None:
+    given = base64.b64encode(stamp(stamper)).decode()
+    material = _strict_json.JsonObject(
+        {"timestampVerificationData": {"rfc3161Timestamps": [{"signedTimestamp": given, **more}]}}, "bundle", "x"
+    )
+    text = json.dumps({"SignedRFC3161Timestamp": given, **more})
+    for found in (
+        dataclasses.replace(candidate("bundle"), material=material),
+        dataclasses.replace(candidate("sig"), annotations={STAMP_ANNOTATION: text}),
+    ):
+        if more:
+            assert refused(found, trusting(stamper)) == "malformed"
+        else:
+            assert len(times(found, trusting(stamper))) == 1
+
+
 def test_annotation_is_what_cosign_writes() -> None:
     assert evidence.timestamp_annotation(b"\0\1\2") == '{"SignedRFC3161Timestamp":"AAEC"}'
 

@@ -178,6 +178,15 @@ def test_numbers_may_be_as_large_as_64_bits_allow() -> None:
     assert read(altered(document, Payload__logIndex=2**63 - 1)).index == 2**63 - 1
 
 
+def test_a_proof_has_as_many_hashes_as_a_tree_of_64_bits_has_levels() -> None:
+    read, document = SHAPES["bundle"]
+    proof = read(altered(document, inclusionProof__hashes=[b64(HASH)] * 64)).proof
+    assert proof is not None
+    assert len(proof.hashes) == 64
+    with pytest.raises(FormatError, match="more than 64"):
+        read(altered(document, inclusionProof__hashes=[b64(HASH)] * 65))
+
+
 def test_annotations_end_at_a_mebibyte() -> None:
     text = json.dumps(SHAPES["annotation"][1])
     for size in (1024 * 1024, 1024 * 1024 + 1):
