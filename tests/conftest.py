@@ -11,7 +11,9 @@ import pytest
 
 
 def pytest_report_teststatus(report: pytest.CollectReport | pytest.TestReport) -> tuple[str, str, str] | None:
-    """In a log, thousands of dots would only hide what failed."""
-    if report.passed and report.when == "call" and not sys.__stdout__.isatty():
-        return "passed", "", ""
-    return None
+    """In a log, thousands of dots would only hide what failed; the reasons for skipping are told at the end."""
+    if sys.__stdout__.isatty() or report.failed or hasattr(report, "wasxfail"):
+        return None
+    if report.skipped:
+        return "skipped", "", ""
+    return ("passed", "", "") if report.when == "call" else None

@@ -258,11 +258,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("sources", nargs="+", type=pathlib.Path)
     parser.add_argument("--seconds", type=float, default=3600.0, help="stop after so long")
+    parser.add_argument("--kinds", default="", help="only changes that begin with this, such as raise,condition,call")
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--seed", type=int, default=0)
     split = sys.argv.index("--")
     options, arguments = parser.parse_args(sys.argv[1:split]), sys.argv[split + 1:]
-    changes = [change for source in options.sources for change in changes_of(source)]
+    kinds = tuple(options.kinds.split(","))
+    changes = [one for source in options.sources for one in changes_of(source) if one.what.startswith(kinds)]
     random.Random(options.seed).shuffle(changes)
     known = listed(pathlib.Path(__file__).parent / "survivors.txt")
     noticed = judge_all(changes, options, arguments)

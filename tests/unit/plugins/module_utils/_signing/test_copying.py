@@ -301,6 +301,13 @@ def test_a_destination_whose_tag_cannot_be_read_gets_none(bench: Bench, target: 
     assert "9" not in target.manifests[COPY]
 
 
+def test_a_destination_that_does_not_tell_what_it_has_is_left_alone(bench: Bench, target: FakeRegistry) -> None:
+    target.faults.append(lambda seen: Fault(status=403) if seen.method == "HEAD" else None)
+    done = copy(bench.tagged, f"{target.host}/{COPY}:9")
+    assert (codes(done.reasons), done.changed) == (["unauthorized"], False)
+    assert target.manifests.get(COPY, {}) == {}
+
+
 @pytest.mark.parametrize("names", ["nothing", "another"])
 def test_a_tag_that_does_not_name_the_copy_afterwards_is_a_reason(
     bench: Bench, target: FakeRegistry, names: str
