@@ -5,9 +5,18 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
+import hypothesis
 import pytest
+
+# A failure shall be about the change, not about chance or a busy machine. HALLMARK_RANDOM=1 tries others each time.
+hypothesis.settings.register_profile(
+    "steady", deadline=None, derandomize=not os.environ.get("HALLMARK_RANDOM"),
+    suppress_health_check=[hypothesis.HealthCheck.too_slow],
+)
+hypothesis.settings.load_profile("steady")
 
 
 def pytest_report_teststatus(report: pytest.CollectReport | pytest.TestReport) -> tuple[str, str, str] | None:

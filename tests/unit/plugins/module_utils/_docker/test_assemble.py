@@ -655,7 +655,7 @@ def _make(folder: pathlib.Path, tree: dict[str, t.Any], names: list[str], umask:
 
 
 @given(_TREES, st.randoms(), st.integers(0, 1 << 31), st.sampled_from([0, 0o22, 0o27]))
-@settings(deadline=None, max_examples=40, suppress_health_check=list(HealthCheck))
+@settings(max_examples=40, suppress_health_check=list(HealthCheck))
 def test_same_files_give_the_same_image(
     tmp_path_factory: pytest.TempPathFactory, tree: dict[str, t.Any], random: t.Any, time: int, umask: int
 ) -> None:

@@ -16,7 +16,7 @@ from ansible_collections.hallmark.signing.plugins.module_utils._docker import ba
 from ansible_collections.hallmark.signing.plugins.module_utils._docker.base_files import BaseFiles, join
 from ansible_collections.hallmark.signing.plugins.module_utils._docker.refusal import Refusal
 from ansible_collections.hallmark.signing.plugins.module_utils._errors import RegistryError
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 PLAIN = "application/vnd.oci.image.layer.v1.tar"
@@ -411,7 +411,6 @@ def test_names_that_are_no_text_are_kept() -> None:
 
 
 @given(st.binary(max_size=3000), st.integers(0, 8))
-@settings(deadline=None)
 def test_rubbish_gives_a_clean_error_or_nothing(data: bytes, flips: int) -> None:
     for raw in (data, DEBIAN[:600] + data, bytes(a ^ b for a, b in zip(DEBIAN, data + bytes(len(DEBIAN))))):
         for media_type in (PLAIN, GZIP):
@@ -422,7 +421,6 @@ def test_rubbish_gives_a_clean_error_or_nothing(data: bytes, flips: int) -> None
 
 
 @given(st.integers(0, 511), st.binary(min_size=1, max_size=12))
-@settings(deadline=None)
 def test_damage_with_a_right_checksum_gives_a_clean_error_or_nothing(at: int, data: bytes) -> None:
     block = bytearray(DEBIAN[:512])
     block[at:at + len(data)] = data

@@ -165,7 +165,7 @@ _OWNERS = st.integers(0, (1 << 32) - 2)
 
 @given(st.lists(st.tuples(_NAMES, st.sampled_from(["folder", "link"]), st.integers(0, 0o7777), _OWNERS, _NAMES)),
        st.integers(0, 253402300799), st.randoms())
-@settings(deadline=None, suppress_health_check=list(HealthCheck))
+@settings(suppress_health_check=list(HealthCheck))
 def test_any_entries_in_any_order_give_one_layer(rows: list[t.Any], epoch: int, random: t.Any) -> None:
     made = list({row[0]: Entry(row[0], row[1], row[2], row[3], row[3], target=row[4] if row[1] == "link" else "")
                  for row in rows}.values())

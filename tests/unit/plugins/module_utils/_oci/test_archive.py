@@ -294,7 +294,7 @@ def test_a_member_of_less_than_nothing_is_refused(put: Put) -> None:
     fails("malformed", lambda: Archives().index(image))
 
 
-@settings(max_examples=150, deadline=None, derandomize=True)
+@settings(max_examples=150)
 @given(st.data())
 def test_no_change_of_bytes_raises_anything_else(tmp_path_factory: t.Any, data: st.DataObject) -> None:
     raw = bytearray(tar())

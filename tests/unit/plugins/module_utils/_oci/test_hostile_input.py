@@ -43,7 +43,7 @@ def tried(work: t.Callable[[], Result], kind: type[HallmarkError], *codes: str) 
     return None
 
 
-FEW = settings(max_examples=100, deadline=None, derandomize=True)
+FEW = settings(max_examples=100)
 DIGEST = digest_of(b"x")
 
 # Documents that are nearly right: known names, values of every type.

@@ -297,7 +297,7 @@ def test_what_others_wrote_while_blobs_were_stored_is_kept(monkeypatch: pytest.M
 
 SCRIPTS = st.lists(st.tuples(st.integers(0, 2), st.sampled_from(PAUSES)), max_size=40)
 BOUNDED = settings(
-    max_examples=300, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 )
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import shutil
 import typing as t
 from pathlib import Path
 
@@ -405,6 +406,24 @@ def test_an_archive_keeps_what_it_has(released: Released, tmp_path: Path) -> Non
     known = images()
     for tag, digest in (("1", released.bench.digest), ("2", released.index)):
         assert known.manifest(sign.references.parse_image(f"{away}:{tag}")).digest == digest
+
+
+@pytest.mark.parametrize(("error", "cause"), [
+    (OSError(16, "Device or resource busy"), "Device or resource busy"), (OSError(), "OSError"),
+])
+def test_a_folder_that_stays_beside_an_archive_is_a_reason(
+    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: OSError, cause: str
+) -> None:
+    def refuse(_folder: str) -> None:
+        raise error
+
+    away = f"oci-archive:{tmp_path}/image.tar:1"
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "rmtree", refuse)
+        done = copy(bench.tagged, away)
+    assert [(reason.code, cause in reason.message) for reason in done.reasons] == [("write_failed", True)]
+    # The archive is whole all the same.
+    assert images().manifest(sign.references.parse_image(away)).digest == bench.digest
 
 
 def test_a_layout_that_has_another_image_needs_a_tag(bench: Bench, tmp_path: Path) -> None:

@@ -149,7 +149,7 @@ def test_every_character_is_in_the_sets_where_python_has_it(pattern: str) -> Non
         assert [one for one in characters if matcher.fullmatch(one) != (oracle.fullmatch(one) is not None)] == []
 
 
-@settings(max_examples=1000, deadline=None)
+@settings(max_examples=1000)
 @given(pattern=PATTERNS, texts=st.lists(st.text("abAB1.- é\n", max_size=7), min_size=1, max_size=5))
 def test_matches_what_python_matches(pattern: str, texts: list[str]) -> None:
     matcher = linear_match.compile_pattern(pattern, where="san")

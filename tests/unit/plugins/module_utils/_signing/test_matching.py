@@ -77,7 +77,7 @@ def test_first_signature_of_a_key_is_told() -> None:
     assert {name: one.digest for name, one in made.items()} == {"a": "sha256:1"}
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.lists(st.tuples(st.sampled_from("klmn"), st.frozensets(st.sampled_from("abcd"))), max_size=6))
 def test_no_distribution_is_better(rows: list[tuple[str, frozenset[str]]]) -> None:
     made = match([(tuple(sorted(names)), signature(key)) for key, names in rows])

@@ -223,7 +223,7 @@ def test_a_compressed_point_is_the_same_key(golden: t.Callable[[str], bytes]) ->
     assert len(spkis) == 1
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.data())
 def test_mutated_bytes_raise_only_format_errors(data: st.DataObject) -> None:
     kind, version = data.draw(st.sampled_from(KINDS))
@@ -237,7 +237,7 @@ def test_mutated_bytes_raise_only_format_errors(data: st.DataObject) -> None:
         return
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.data())
 def test_mutated_keys_raise_only_format_errors(data: st.DataObject) -> None:
     version = data.draw(st.sampled_from((1, 2)))
@@ -272,7 +272,7 @@ JSON = st.recursive(
 )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.data())
 def test_any_value_in_any_place_raises_only_format_errors(data: st.DataObject) -> None:
     kind, version, signer, path = data.draw(st.sampled_from([one.values for one in EVERY_PLACE]))

@@ -297,7 +297,7 @@ def only_format_errors(read: t.Callable[[], LogEntry]) -> LogEntry | None:
         return None
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.sampled_from(sorted(SHAPES)), st.data())
 def test_mutated_text_raises_only_format_errors(shape: str, data: st.DataObject) -> None:
     good = json.dumps(SHAPES[shape][1])
@@ -326,7 +326,7 @@ def members(document: Json, prefix: str = "") -> t.Iterator[str]:
             yield from members(value, f"{prefix}{name}__")
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.sampled_from([(shape, name) for shape in SHAPES for name in members(SHAPES[shape][1])]), JSON)
 def test_any_value_in_any_place_raises_only_format_errors(place: tuple[str, str], new: t.Any) -> None:
     read, document = SHAPES[place[0]]

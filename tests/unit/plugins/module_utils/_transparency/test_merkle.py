@@ -58,7 +58,7 @@ def test_every_proof_holds_and_no_other(size: int) -> None:
         assert not proves(root, leaf=merkle.leaf_hash(b"another"), index=index, size=size, hashes=path)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.data())
 def test_a_proof_with_anything_altered_does_not_hold(data: st.DataObject) -> None:
     size = data.draw(st.integers(1, 74))

@@ -391,7 +391,7 @@ def accepts(entry: LogEntry, **options: t.Any) -> bool:
     return True
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(st.sampled_from([1, 2]), st.data())
 def test_an_entry_with_anything_altered_is_refused(version: int, data: st.DataObject) -> None:
     entry = BUNDLED[version]
@@ -416,7 +416,7 @@ def test_an_entry_with_anything_altered_is_refused(version: int, data: st.DataOb
 BUNDLED = {version: good(version) for version in (1, 2)}
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(
     st.sampled_from([1, 2]), st.integers(-1, 2**64), st.binary(max_size=33), st.none() | st.integers(0, 253402300799),
     st.none() | st.binary(max_size=80), st.integers(-1, 2**64), st.integers(-1, 2**64),

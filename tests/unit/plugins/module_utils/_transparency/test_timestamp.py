@@ -807,7 +807,7 @@ def outcome(response: bytes, authority: TimestampAuthority) -> datetime.datetime
 
 
 @given(data=st.data())
-@settings(max_examples=600, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=600, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 def test_altered_responses_end_well_or_tell_the_same_time(data: st.DataObject, good: bytes, chain: Chain) -> None:
     altered = bytearray(good)
     for _round in range(data.draw(st.integers(1, 3))):
