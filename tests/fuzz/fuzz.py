@@ -178,6 +178,8 @@ def fuzz(name: str, target: t.Any, seconds: float, seed: int) -> None:
         f"-malloc_limit_mb={_RSS_LIMIT_MB // 2}", f"-max_len={_MAX_SIZE}", "-len_control=0", "-reload=0",
         "-print_final_stats=1", f"-seed={seed}", f"-artifact_prefix={found}/{name}-", str(corpus), str(seeds),
     ]
+    # What is loaded when it is first needed is no cost of the first input.
+    target.run(b"")
     run = saving(bounded(target.run), f"{found}/{name}-crash-")
     atheris.Setup([sys.argv[0], *arguments], run, custom_mutator=mutation.mutate)
     atheris.Fuzz()

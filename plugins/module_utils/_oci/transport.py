@@ -167,6 +167,9 @@ class Transport:
                 if last or time.monotonic() + delay >= deadline:
                     raise exc.error from exc.__cause__
                 time.sleep(delay)
+                # A busy machine wakes late; what went wrong says more than that the time is over.
+                if time.monotonic() >= deadline:
+                    raise exc.error from exc.__cause__
         raise AssertionError("unreachable: the last attempt returns or raises")
 
     def _send_authorised(self, request: Request, deadline: float) -> Response:
@@ -275,7 +278,8 @@ class Transport:
 
             if isinstance(exc, (SSLError, socket.gaierror)):
                 raise self._error(request, self._said(exc)) from exc
-            if time.monotonic() >= until.at:
+            # Who refuses or hangs up has answered, however late we hear of it.
+            if time.monotonic() >= until.at and not isinstance(exc, ConnectionError):
                 raise self._error(request, f"no whole answer within {self._settings.timeout:g} seconds") from exc
             raise _Transient(self._error(request, self._said(exc))) from exc
 

@@ -26,7 +26,9 @@ CREATED_ANNOTATION = "org.opencontainers.image.created"
 # ask for the manifest and the bundle. A hint as all the others.
 COPY_ANNOTATION = "org.hallmark-signing.bundle"
 MAX_SIZE = 5 * 1024 * 1024
+# What copies may add to a list, which has to be fetched whole and is refused beyond some size.
 _MAX_COPIED = 8 * 1024
+_MAX_COPIES = 64
 _MAX_ENTRIES = 32
 _MATERIAL = ("publicKey", "certificate", "x509CertificateChain")
 
@@ -78,9 +80,13 @@ def decode(data: bytes, *, where: str) -> Bundle:
     )
 
 
-def manifest_annotations(created: str, data: bytes) -> dict[str, str]:
-    """Return the annotations of the referrer manifest; C(created) is RFC 3339 in UTC. They authenticate nothing."""
-    copy = {COPY_ANNOTATION: _base64.encode(data)} if len(data) <= _MAX_COPIED else {}
+def manifest_annotations(created: str, data: bytes, *, listed: int = 0) -> dict[str, str]:
+    """Return the annotations of the referrer manifest; C(created) is RFC 3339 in UTC. They authenticate nothing.
+
+    Registries show them in the list of referrers, where C(listed) bundles are already.
+    """
+    is_copied = len(data) <= _MAX_COPIED and listed < _MAX_COPIES
+    copy = {COPY_ANNOTATION: _base64.encode(data)} if is_copied else {}
     return {
         CONTENT_ANNOTATION: "dsse-envelope",
         PREDICATE_ANNOTATION: PREDICATE_TYPE,

@@ -26,7 +26,7 @@ def find_bundles(store: Store[Image], image: Image, digest: str, *, fetches_all:
     First come the copies in the list. Nobody vouches for the list: where a copy is not what lies in the registry, the
     bundle itself follows, for those who are not content yet.
     """
-    copied: list[tuple[Descriptor, bytes]] = []
+    copied: list[tuple[Descriptor, str]] = []
     # Types and annotations in the list are often wrong: they only decide what is looked at first.
     listed = sorted(
         store.referrers(image, digest),
@@ -35,13 +35,16 @@ def find_bundles(store: Store[Image], image: Image, digest: str, *, fetches_all:
     for entry in within_budget({entry.digest: entry for entry in listed}.values(), image):
         copy = None if fetches_all else bundle.copy_in(entry.annotations)
         if copy is not None:
+            known = ""
+            # One that cannot be read is nobody's fault but the list's, unless the bundle itself is like that.
             with suppress(HallmarkError):
                 yield _candidate(copy, image, entry)
-            copied.append((entry, copy))
+                known = digest_of(copy)
+            copied.append((entry, known))
             continue
         yield from _read_referrer(store, image, entry)
-    for entry, copy in copied:
-        yield from _read_referrer(store, image, entry, known=digest_of(copy))
+    for entry, known in copied:
+        yield from _read_referrer(store, image, entry, known=known)
 
 
 def _read_referrer(store: Store[Image], image: Image, entry: Descriptor, *, known: str = "") -> t.Iterator[Found]:

@@ -20,24 +20,27 @@ if t.TYPE_CHECKING:
 
 
 def add_bundle(
-    store: Store[Image], image: Image, subject: Descriptor, data: bytes, *, created: str
+    store: Store[Image], image: Image, subject: Descriptor, data: bytes, *, created: str, listed: int = 0
 ) -> tuple[str, Written | None]:
-    """Attach the bundle C(data) to C(subject); return the digest of the referrer. Raises RegistryError."""
+    """Attach the bundle C(data) to C(subject), which has C(listed) others; return the digest of the referrer.
+
+    Raises RegistryError.
+    """
     store.put_blob(image, manifests.EMPTY_OBJECT)
-    raw = bundle_manifest(subject, data, created=created)
+    raw = bundle_manifest(subject, data, created=created, listed=listed)
     store.put_blob(image, data, is_new=True)
     entry, written = store.attach(image, subject, raw)
     return entry.digest, written
 
 
-def bundle_manifest(subject: Descriptor, data: bytes, *, created: str) -> bytes:
+def bundle_manifest(subject: Descriptor, data: bytes, *, created: str, listed: int = 0) -> bytes:
     """Return the referrer manifest for a bundle, as cosign 3 writes it, its config's artifactType included."""
     return manifests.encode_image(
         config=Descriptor(
             manifests.OCI_EMPTY, digest_of(manifests.EMPTY_OBJECT), len(manifests.EMPTY_OBJECT), bundle.MEDIA_TYPE
         ),
         layers=[Descriptor(bundle.MEDIA_TYPE, digest_of(data), len(data))],
-        annotations=bundle.manifest_annotations(created, data),
+        annotations=bundle.manifest_annotations(created, data, listed=listed),
         subject=Descriptor(subject.media_type, subject.digest, subject.size),
         artifact_type=bundle.MEDIA_TYPE,
     )

@@ -264,7 +264,9 @@ def _sign_bundle(
             envelope = dsse.Envelope(content, signer.sign(message, scheme=wish.scheme(signer.public, "bundle")))
             extra = _material(wish, signer, envelope.signature, message, image, envelope)
             data = bundle.encode(envelope, key_id=signer.public.key_id, material=extra.as_bundle() if extra else None)
-            digest, written = referring.add_bundle(work.store, image, subject, data, created=_now())
+            digest, written = referring.add_bundle(
+                work.store, image, subject, data, created=_now(), listed=len(present)
+            )
             work.wrote(written)
         work.note([_signature(signer, "bundle", digest, subject, wish, created=existing is None)])
 

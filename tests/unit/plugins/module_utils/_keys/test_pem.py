@@ -130,7 +130,7 @@ def test_unended_blocks_are_refused_quickly() -> None:
     start = time.process_time()
     with pytest.raises(KeyFileError):
         pem.split(b"-----BEGIN A-----\n" * 3000, where="x")
-    assert time.process_time() - start < 0.2
+    assert time.process_time() - start < 0.5
 
 
 # Found by tests/fuzz: a certificate in an annotation can have four megabytes.

@@ -273,10 +273,10 @@ def test_errors_are_bounded(text: str) -> None:
     "x:" + "a" * 500_000 + "!",
 ], ids=lambda text: text[:6])
 def test_hostile_texts_are_refused_in_linear_time(text: str) -> None:
-    begun = time.monotonic()
+    begun = time.process_time()
     with pytest.raises(FormatError):
         reference.parse(text)
-    assert time.monotonic() - begun < 1.0
+    assert time.process_time() - begun < 1.0
 
 
 # Found by tests/fuzz: the name in a payload can have 256 KiB.

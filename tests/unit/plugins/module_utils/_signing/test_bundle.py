@@ -78,6 +78,11 @@ def test_only_small_bundles_are_copied_into_lists(size: int, is_copied: bool) ->
     assert (bundles.COPY_ANNOTATION in bundles.manifest_annotations("now", b"x" * size)) is is_copied
 
 
+@pytest.mark.parametrize(("listed", "is_copied"), [(0, True), (63, True), (64, False)])
+def test_long_lists_get_no_more_copies(listed: int, is_copied: bool) -> None:
+    assert (bundles.COPY_ANNOTATION in bundles.manifest_annotations("now", b"x", listed=listed)) is is_copied
+
+
 @pytest.mark.parametrize("copy", [None, "", "=", "e30", "e30=\n", "e31=", "{}", "\u00e9"])
 def test_what_is_no_copy_is_passed_over(copy: str | None) -> None:
     assert bundles.copy_in({} if copy is None else {bundles.COPY_ANNOTATION: copy}) is None

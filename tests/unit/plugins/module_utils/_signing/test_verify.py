@@ -1138,6 +1138,25 @@ def test_a_copy_by_a_foreign_key_is_refused_once(fallback: Bench, alice: Key, ma
     assert [path.partition("/")[0] for path in paths(fallback)][-1:] == ["manifests"]
 
 
+def test_a_bundle_that_cannot_be_read_is_told_though_its_copy_is_alike(fallback: Bench, alice: Key) -> None:
+    image = reference.parse_image(fallback.pinned)
+    subject = fallback.registries().manifest(image).descriptor()
+    referring.add_bundle(fallback.registries(), image, subject, b"{}", created="2026-11-21T00:00:00Z")
+    verdict = fallback.verify(alice, formats=("bundle",))
+    assert [reason.code for reason in verdict.reasons] == ["malformed"]
+
+
+def test_signing_counts_the_copies_in_the_list(
+    fallback: Bench, alice: Key, mallory: Key, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bundles, "_MAX_COPIES", 1)
+    for key in (alice, mallory):
+        wish = signing.Wish((key.signer,), ("bundle",))
+        assert signing.sign_image(fallback.registries(), fallback.pinned, wish).changed
+    listed = fallback.registries().referrers(reference.parse_image(fallback.pinned), fallback.digest)
+    assert sorted(bundles.COPY_ANNOTATION in entry.annotations for entry in listed) == [False, True]
+
+
 def test_a_tag_costs_one_more_request(bench: Bench, alice: Key) -> None:
     sign(bench, "sig", alice)
     assert bench.verify(alice, image=bench.tagged).verified
