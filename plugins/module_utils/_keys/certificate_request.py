@@ -107,7 +107,7 @@ def wanted(subject: str, sans: t.Sequence[str]) -> Wanted:
     try:
         data = _sign(ec.generate_private_key(ec.SECP256R1()), builder)
     except ValueError as exc:
-        raise _invalid("csr_sans", f"they cannot be encoded ({exc})") from exc
+        raise _invalid("csr_subject", f"{subject!r} cannot be encoded, or csr_sans cannot ({exc})") from exc
     return Wanted(builder, read(data, where="csr_subject").content)
 
 

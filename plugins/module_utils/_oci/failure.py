@@ -38,7 +38,7 @@ def unexpected(host: str, attempt: str, response: Response) -> RegistryError:
         detail += f" (too many requests; it asks to wait {wait:g} seconds)" if wait else " (too many requests)"
     return RegistryError(
         code="registry_error", object=host, attempt=attempt, cause=detail,
-        advice="Check the registry's address, its TLS settings in registries, and its log.",
+        advice="Check its address, its TLS settings in registries, and its log.",
     )
 
 

@@ -157,20 +157,19 @@ class Transport:
         """
         deadline = time.monotonic() + self._settings.timeout
         deadline = deadline if until is None else min(deadline, until)
-        for attempt in range(_ATTEMPTS):
+        attempt = 0
+        while True:
             try:
-                response = self._send_authorised(request, deadline)
-                return self._judge(request, response)
+                return self._judge(request, self._send_authorised(request, deadline))
             except _Transient as exc:
                 delay = max(exc.delay, _FIRST_DELAY * 2**attempt * random.uniform(0.5, 1.0))
-                last = not request.retried or attempt == _ATTEMPTS - 1
-                if last or time.monotonic() + delay >= deadline:
-                    raise exc.error from exc.__cause__
-                time.sleep(delay)
-                # A busy machine wakes late; what went wrong says more than that the time is over.
-                if time.monotonic() >= deadline:
-                    raise exc.error from exc.__cause__
-        raise AssertionError("unreachable: the last attempt returns or raises")
+                attempt += 1
+                if request.retried and attempt < _ATTEMPTS and time.monotonic() + delay < deadline:
+                    time.sleep(delay)
+                    # A busy machine wakes late; what went wrong says more than that the time is over.
+                    if time.monotonic() < deadline:
+                        continue
+                raise exc.error from exc.__cause__
 
     def _send_authorised(self, request: Request, deadline: float) -> Response:
         if not self._introduced:
@@ -361,7 +360,7 @@ class Transport:
     def _error(self, request: Request, cause: str) -> RegistryError:
         return RegistryError(
             code="registry_error", object=self.host, attempt=request.attempt, cause=cause,
-            advice="Check the registry's address, its TLS settings in registries, and its log.",
+            advice="Check its address, its TLS settings in registries, and its log.",
         )
 
     def _is_plain(self, api_host: str) -> bool:

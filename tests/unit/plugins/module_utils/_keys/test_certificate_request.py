@@ -146,6 +146,17 @@ def test_bad_subject_is_refused(subject: str) -> None:
     assert (caught.value.code, caught.value.object) == ("input_invalid", "csr_subject")
 
 
+def test_what_cannot_be_encoded_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    # What that is differs from library to library: newer ones do not take C=D_.
+    def refuse(*_arguments: object) -> t.NoReturn:
+        raise ValueError("no")
+
+    monkeypatch.setattr(certificate_request, "_sign", refuse)
+    with pytest.raises(KeyFileError, match="cannot be encoded") as caught:
+        certificate_request.wanted("C=D_", [])
+    assert (caught.value.code, caught.value.object) == ("input_invalid", "csr_subject")
+
+
 @pytest.mark.parametrize("subject", [
     "CN=release", "CN=a\\, b", "CN=a+O=b", "CN=é", "1.2.840.113549.1.9.1=a@b", "CN=" + "x" * 64,
     "UID=x,DC=example,DC=com",

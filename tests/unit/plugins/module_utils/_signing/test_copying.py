@@ -309,6 +309,18 @@ def test_a_destination_that_does_not_tell_what_it_has_is_left_alone(bench: Bench
     assert target.manifests.get(COPY, {}) == {}
 
 
+def test_a_destination_that_does_not_tell_what_refers_is_a_reason(released: Released, target: FakeRegistry) -> None:
+    succeed(released.name, f"{target.host}/{COPY}:1")
+    listed = ("/referrers/", "/manifests/sha256-")
+    target.faults.append(
+        lambda seen: Fault(status=403) if any(part in seen.path for part in listed) and "." not in seen.path.rpartition(
+            "/")[2] else None
+    )
+    done = copy(released.name, f"{target.host}/{COPY}:2")
+    assert codes(done.reasons) == ["unauthorized"]
+    assert "2" not in target.manifests[COPY]
+
+
 @pytest.mark.parametrize("names", ["nothing", "another"])
 def test_a_tag_that_does_not_name_the_copy_afterwards_is_a_reason(
     bench: Bench, target: FakeRegistry, names: str

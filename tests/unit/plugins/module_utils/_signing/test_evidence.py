@@ -107,6 +107,14 @@ def test_missing_entry_is_told_if_one_is_required(format: Format) -> None:
     assert refused(candidate(format), REQUIRED) == "log_missing"
 
 
+def test_why_no_entry_counts_is_told(format: Format) -> None:
+    for found, words in (
+        (candidate(format), "has no entry"), (candidate(format, enter(THEIRS, format)), "not trusted"),
+    ):
+        with pytest.raises(HallmarkError, match=words):
+            times(found, REQUIRED)
+
+
 def test_entry_of_a_log_that_is_not_trusted_is_passed_over(format: Format) -> None:
     theirs = enter(THEIRS, format)
     assert times(candidate(format, theirs), OPTIONAL) == ()

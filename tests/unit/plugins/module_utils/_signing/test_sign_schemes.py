@@ -128,6 +128,17 @@ def test_each_key_signs_in_its_schemes_once(name: str, get: Get, bench: Bench) -
     assert (again.changed, again.reasons, surprises(again), bench.content()) == (False, (), [], before)
 
 
+@pytest.mark.parametrize(("name", "scheme", "formats"), [
+    ("alice", None, []), ("carol", None, []), ("dave", None, ["bundle"]), ("alice", "ecdsa-sha512", ["sig", "bundle"]),
+])
+def test_readers_that_do_not_take_it_are_told_of(
+    name: str, scheme: str | None, formats: list[str], get: Get, bench: Bench
+) -> None:
+    outcome = do_sign(bench, get(name), signature_algorithm=scheme)
+    said = [warning.message for warning in outcome.warnings if warning.code == "limited_readers"]
+    assert [format for format in ("sig", "bundle") for text in said if f"the {format} signature" in text] == formats
+
+
 @pytest.mark.parametrize(("name", "scheme"), CHOSEN)
 def test_a_scheme_can_be_chosen(name: str, scheme: str, get: Get, bench: Bench) -> None:
     key = get(name)

@@ -77,6 +77,7 @@ def test_a_child_by_tag_is_resolved(listed: Listed, alice: Key) -> None:
 def test_an_image_that_is_not_listed_does_not_count(listed: Listed, alice: Key) -> None:
     verdict = listed.child(listed.bench.pinned, alice)
     assert (verdict.verified, codes(verdict.reasons)) == (False, ["not_in_index"])
+    assert (verdict.reference, verdict.digest) == (listed.bench.pinned, listed.bench.digest)
 
 
 def test_an_index_that_is_not_signed_lends_nothing(listed: Listed, bob: Key) -> None:
@@ -144,6 +145,7 @@ def test_an_image_that_is_no_index_lists_itself_only(bench: Bench, alice: Key) -
 def test_a_child_that_cannot_be_resolved_is_a_reason(listed: Listed, alice: Key, image: str, code: str) -> None:
     verdict = listed.child(image.format(name=listed.bench.name), alice)
     assert (verdict.verified, codes(verdict.reasons)) == (False, [code])
+    assert (verdict.reference, verdict.digest) == (None, None)
 
 
 @pytest.mark.parametrize("index", ["{name}:missing", "r.io/APP"])

@@ -229,7 +229,7 @@ BAD_OBJECT = (..., None, [], "x", {}, {"x": 1})
            kindVersion=BAD_OBJECT, kindVersion__kind=(..., None, "", "hashedrekord", "DSSE"),
            kindVersion__version=(..., None, "", "0.0.2", "1"), kindVersion__x=["y"],
            inclusionPromise=(None, [], "", {"x": 1}), inclusionPromise__signedEntryTimestamp=BAD_BASE64[1:],
-           inclusionProof=(None, [], "", {}), inclusionProof__rootHash=BAD_HASH,
+           inclusionPromise__x=["y"], inclusionProof=(None, [], "", {}), inclusionProof__rootHash=BAD_HASH,
            inclusionProof__hashes=(None, {}, "", [None], [7], [b64(HASH[:-1])], ["x"], [b64(HASH)] * 65),
            inclusionProof__checkpoint=(..., None, [], "", {}), inclusionProof__checkpoint__envelope=(..., None, 7),
            inclusionProof__x=["y"], inclusionProof__checkpoint__x=["y"], x=["y"], log_index=["1"], logId__x=["y"]),
