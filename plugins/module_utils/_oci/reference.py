@@ -136,7 +136,7 @@ def parse_name(name: str, *, whole: str | None = None) -> Reference:
     """Parse C([HOST[:PORT]/]REPOSITORY), which has neither tag nor digest. Raises FormatError (malformed)."""
     text = name if whole is None else whole
     host, slash, repository = name.partition("/")
-    if not slash or not _looks_like_host(host):
+    if not slash or not looks_like_host(host):
         host, repository = HUB, name
     elif not _is_host(host):
         raise malformed(text, f"{host[:150]!r} is not a registry host")
@@ -169,7 +169,8 @@ def split_tag(rest: str) -> tuple[str, str | None]:
     return head, tag
 
 
-def _looks_like_host(component: str) -> bool:
+def looks_like_host(component: str) -> bool:
+    """Say whether what stands before the first slash is a host, and not a part of a name on Docker Hub."""
     return "." in component or ":" in component or component == "localhost" or component != component.lower()
 
 

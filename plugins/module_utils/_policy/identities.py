@@ -1,0 +1,218 @@
+# Copyright (c) the hallmark.signing authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Reading the authorities of a trust policy: pinned keys, a private PKI, keyless signers."""
+
+from __future__ import annotations
+
+import typing as t
+
+from .._errors import HallmarkError
+from .._keys import algorithms, pem
+from .._libraries import optional
+from .._signing import certificate_path, identity, linear_match
+from .document import Node
+from .model import Authority, Certified, Identity, Keyless, Keys, Log
+
+with optional():
+    from cryptography import x509
+    from cryptography.hazmat.primitives import serialization
+
+KINDS = ("public_key_path", "public_key_content", "generations", "ca_path", "ca_content", "keyless")
+# Signatures by the keys of other generations do not count, or do not count any longer.
+USABLE_STATES = ("published", "active", "retiring")
+STATES = ("staged", *USABLE_STATES, "withdrawn", "retired", "revoked", "abandoned")
+_MEMBERS = (*KINDS, "signature_algorithm", "intermediates_path", "san", "eku", "trusted_root_path", "log", "timestamp")
+_BELONGS = {
+    "signature_algorithm": ("public_key_path", "public_key_content", "generations"),
+    "intermediates_path": ("ca_path", "ca_content"), "san": ("ca_path", "ca_content"),
+    "eku": ("ca_path", "ca_content"), "trusted_root_path": ("keyless",),
+}
+_PROBE = "\u2603 no name of anybody"
+
+Members = t.Mapping[str, Node]
+
+
+class Reader:
+    """Reads authorities; C(read_file) opens the files they name, and C(denied) keys are nobody's."""
+
+    def __init__(self, read_file: t.Callable[[str], bytes], denied: frozenset[str]) -> None:
+        self._read_file = read_file
+        self._denied = denied
+
+    def authority(self, name: str, node: Node) -> Authority | None:
+        """Return an authority, or None where something of it is wrong, which is noted."""
+        members = node.members(_MEMBERS)
+        given = [kind for kind in KINDS if kind in members]
+        if not isinstance(node.value, dict):
+            return None
+        if len(given) != 1:
+            node.wrong(f"it needs exactly one of {', '.join(KINDS)}, and has {', '.join(given) or 'none'}")
+            return None
+        for member, kinds in _BELONGS.items():
+            if member in members and given[0] not in kinds:
+                members[member].wrong(f"it does not go with {given[0]}")
+        if given[0] == "keyless":
+            found: Identity | None = self._keyless(members)
+        elif given[0].startswith("ca_"):
+            found = self._certified(node, members)
+        else:
+            found = self._keys(members, given[0])
+        log = self._log(members["log"]) if "log" in members else None
+        stamped = self._timestamp(members["timestamp"]) if "timestamp" in members else None
+        return Authority(name, found, log, stamped) if found else None
+
+    # --- the kinds ---------------------------------------------------------------------------------------------------
+
+    def _keys(self, members: Members, kind: str) -> Keys | None:
+        node = members[kind]
+        known = len(node.mistakes)
+        if kind == "generations":
+            read = [self._generation(one) for one in node.items()]
+        else:
+            read = [self._key(node, is_path=kind == "public_key_path")]
+        keys = [key for key in read if key is not None]
+        usable = {key.key_id: key for key in keys if key.key_id not in self._denied}
+        if len({key.key_id for key in keys}) != len(keys):
+            node.wrong("two of its generations have the same key")
+        if not usable and len(node.mistakes) == known:
+            states = f" in state {', '.join(USABLE_STATES)}" if kind == "generations" else ""
+            node.wrong(f"nothing could satisfy it: it has no key{states} that is not denied")
+        scheme = members["signature_algorithm"].text() if "signature_algorithm" in members else None
+        for key in usable.values() if scheme else ():
+            try:
+                algorithms.scheme_for(key.algorithm, t.cast(str, scheme), where=node.path)
+            except HallmarkError as exc:
+                members["signature_algorithm"].wrong(exc.cause)
+        return Keys(tuple(usable.values()), scheme) if usable else None
+
+    def _generation(self, node: Node) -> pem.PublicKey | None:
+        members = node.members(
+            ("generation", "state", "public_key_path", "public_key_content"), required=("generation", "state")
+        )
+        if "generation" in members:
+            members["generation"].integer()
+        state = members["state"].choice(*STATES) if "state" in members else None
+        sources = [name for name in ("public_key_path", "public_key_content") if name in members]
+        if len(sources) != 1:
+            node.wrong("it needs exactly one of public_key_path, public_key_content")
+            return None
+        key = self._key(members[sources[0]], is_path=sources[0] == "public_key_path")
+        return key if state in USABLE_STATES else None
+
+    def _certified(self, node: Node, members: Members) -> Certified | None:
+        source = next(members[name] for name in ("ca_path", "ca_content") if name in members)
+        roots = self._certificates(source, is_path="ca_path" in members)
+        between = members.get("intermediates_path")
+        intermediates = self._certificates(between, is_path=True) if between else ()
+        if "san" not in members:
+            node.wrong("san is missing: everybody whom the CA knows would be trusted", member="san")
+            return None
+        san = members["san"].members(("type", "value", "regexp"), required=("type",))
+        texts = {name: one.text() for name, one in san.items()}
+        eku = members["eku"].text() if "eku" in members else "codeSigning"
+        try:
+            identity.read_identity(texts)
+            certificate_path.usage_oid(eku or "codeSigning", where=members["eku"].path if "eku" in members else "")
+        except HallmarkError as exc:
+            members["san"].wrong(exc.cause)
+            return None
+        self._require_narrow(members["san"], texts.get("regexp"))
+        if roots is None or intermediates is None or eku is None:
+            return None
+        return Certified(
+            roots, intermediates, t.cast(t.Any, texts["type"]), texts.get("value"), texts.get("regexp"), eku
+        )
+
+    def _keyless(self, members: Members) -> Keyless | None:
+        node = members["keyless"]
+        given = node.members(("issuer", "issuer_regexp", "subject", "subject_regexp"))
+        texts = {name: one.text() for name, one in given.items()}
+        for one, other in (("issuer", "issuer_regexp"), ("subject", "subject_regexp")):
+            if (one in given) == (other in given):
+                node.wrong(f"it needs exactly one of {one} and {other}: any other signer would be trusted")
+            self._require_narrow(given.get(other, node), texts.get(other))
+        root = None
+        if "trusted_root_path" in members:
+            root = self._text_of(members["trusted_root_path"])
+        return Keyless(texts.get("issuer"), texts.get("issuer_regexp"), texts.get("subject"),
+                       texts.get("subject_regexp"), root)
+
+    @staticmethod
+    def _require_narrow(node: Node, expression: str | None) -> None:
+        """Note an expression that cannot be used, or that anybody's name matches."""
+        if expression is None:
+            return
+        try:
+            matcher = linear_match.compile_pattern(expression, where=node.path)
+        except HallmarkError as exc:
+            node.wrong(exc.cause)
+            return
+        if matcher.fullmatch(_PROBE):
+            node.wrong(f"{expression[:60]!r} matches any name")
+
+    # --- what goes with them -----------------------------------------------------------------------------------------
+
+    def _log(self, node: Node) -> Log | None:
+        members = node.members(("required", "rekor_url", "public_key_path"), required=("required",))
+        required = members["required"].boolean() if "required" in members else False
+        url = members["rekor_url"].text() if "rekor_url" in members else None
+        key = self._key(members["public_key_path"], is_path=True) if "public_key_path" in members else None
+        if required and "public_key_path" not in members:
+            node.wrong("it is missing, and no entry could be verified", member="public_key_path")
+        if url is not None and not url.startswith(("https://", "http://")):
+            members["rekor_url"].wrong(f"{url[:60]!r} is no URL")
+        return Log(key.pem, url) if required and key else None
+
+    def _timestamp(self, node: Node) -> tuple[str, ...] | None:
+        members = node.members(("required", "authority_path"), required=("required",))
+        required = members["required"].boolean() if "required" in members else False
+        if required and "authority_path" not in members:
+            node.wrong("it is missing, and no timestamp could be verified", member="authority_path")
+            return None
+        if "authority_path" not in members:
+            return None
+        chain = self._certificates(members["authority_path"], is_path=True, are_issuers=False)
+        return chain if required else None
+
+    def _key(self, node: Node, *, is_path: bool) -> pem.PublicKey | None:
+        text = node.text()
+        try:
+            return pem.read_public_key(self._data(text, is_path), where=node.path) if text else None
+        except HallmarkError as exc:
+            node.wrong(f"{exc.object}: {exc.cause}" if is_path and text != exc.object else exc.cause)
+            return None
+
+    def _certificates(self, node: Node, *, is_path: bool, are_issuers: bool = True) -> tuple[str, ...] | None:
+        text = node.text()
+        try:
+            read = certificate_path.read_certificates(self._data(text, is_path), where=node.path) if text else ()
+        except HallmarkError as exc:
+            node.wrong(exc.cause)
+            return None
+        for one in read if are_issuers else ():
+            if not _is_issuer(one):
+                name = one.subject.rfc4514_string()[:100]
+                node.wrong(f"the certificate of {name!r} is not that of a CA; pin its key with public_key_path")
+        return tuple(one.public_bytes(serialization.Encoding.PEM).decode("ascii") for one in read) or None
+
+    def _text_of(self, node: Node) -> str | None:
+        path = node.text()
+        try:
+            return self._read_file(path).decode("utf-8") if path else None
+        except HallmarkError as exc:
+            node.wrong(exc.cause)
+        except UnicodeDecodeError:
+            node.wrong("it is no text")
+        return None
+
+    def _data(self, text: str, is_path: bool) -> bytes:
+        return self._read_file(text) if is_path else text.encode("utf-8", "replace")
+
+
+def _is_issuer(certificate: x509.Certificate) -> bool:
+    try:
+        return bool(certificate.extensions.get_extension_for_class(x509.BasicConstraints).value.ca)
+    except (x509.ExtensionNotFound, ValueError):
+        return False
