@@ -71,11 +71,11 @@ def loads(data: bytes, *, what: str, where: str) -> JsonObject:
 
 
 def _require_shallow(value: t.Any) -> None:
-    level = [value]
-    for _depth in range(_MAX_DEPTH):
+    level = [[value]]
+    for _depth in range(_MAX_DEPTH + 1):
         level = [
-            inner for outer in level if isinstance(outer, (dict, list))
-            for inner in (outer.values() if isinstance(outer, dict) else outer)
+            inner for one in level for inner in (one.values() if isinstance(one, dict) else one)
+            if isinstance(inner, (dict, list))
         ]
         if not level:
             return

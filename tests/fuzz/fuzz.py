@@ -7,8 +7,9 @@
     python tests/fuzz/fuzz.py --seconds 180 [--jobs 2] [--seed N] [TARGET...]    some targets, or all of targets.py
     python tests/fuzz/fuzz.py --input FILE TARGET                     one input again, such as a saved one
 
-The same seed makes the same inputs, as long as the code is the same and the corpus empty: in CI a failure shall be
-about the change. Seed 0 makes others each time. The seconds are shared out among the targets; with two jobs, two run
+The same seed makes the same inputs, as long as the code is the same and the corpus empty, but for those with new keys
+in them: in CI a failure shall be about the change. Then each target has a number of inputs, and a slow machine makes
+fewer of the same. Seed 0 makes others each time. The seconds are shared out among the targets; with two jobs, two run
 at a time and the whole takes half as long. It fails if a target does: by an exception that is no HallmarkError, by
 something false that is accepted, by taking too long or too much memory. The input is then in .work/fuzz/found, what
 the target said in .work/fuzz/TARGET.log. What was reached stays in .work/fuzz/corpus, and is where the next run
@@ -178,6 +179,9 @@ def fuzz(name: str, target: t.Any, seconds: float, seed: int) -> None:
         f"-malloc_limit_mb={_RSS_LIMIT_MB // 2}", f"-max_len={_MAX_SIZE}", "-len_control=0", "-reload=0",
         "-print_final_stats=1", f"-seed={seed}", f"-artifact_prefix={found}/{name}-", str(corpus), str(seeds),
     ]
+    if seed:
+        # How much an input is worth to an entropic schedule depends on the time it took.
+        arguments += [f"-runs={target.runs}", "-entropic=0"]
     # What is loaded when it is first needed is no cost of the first input.
     target.run(b"")
     run = saving(bounded(target.run), f"{found}/{name}-crash-")
