@@ -71,7 +71,7 @@ def loads(data: bytes, *, what: str, where: str) -> JsonObject:
 
 
 def _require_shallow(value: t.Any) -> None:
-    level = [[value]]
+    level: t.Any = [[value]]
     for _depth in range(_MAX_DEPTH + 1):
         level = [
             inner for one in level for inner in (one.values() if isinstance(one, dict) else one)
