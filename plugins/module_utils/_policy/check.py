@@ -1,0 +1,284 @@
+# Copyright (c) the hallmark.signing authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What an enforcer cannot express is refused, with the reason and what to do instead; it is never weakened.
+
+Each enforcer describes what it is able to do, in its version, as C(Abilities); everything else about refusing is here.
+"""
+
+from __future__ import annotations
+
+import datetime
+import itertools
+import re
+import typing as t
+from dataclasses import dataclass
+
+from .._libraries import optional
+from .model import Authority, Certified, Keyless, Keys, Policy, Rule
+from .pattern import Kind
+
+with optional():
+    from cryptography import x509
+
+# How a rule may demand several authorities: any one of them, every one, or some number between.
+Choice = t.Literal["any", "all", "some"]
+IdentityKind = t.Literal["keys", "certified", "keyless"]
+# What becomes of an image that several patterns match: the most specific counts, or each has to be satisfied.
+Overlap = t.Literal["most specific", "all"]
+
+# Keys whose signatures come with SHA-256, or the hash inside of Ed25519, whatever made them.
+_READ_BY_ALL = ("ecdsa-p256", "rsa-2048", "rsa-3072", "rsa-4096", "ed25519")
+_SHA256 = ("ecdsa-sha256", "rsa-pkcs1v15-sha256", "ed25519")
+
+# code: why, and what to do instead
+ROWS: dict[str, tuple[str, str]] = {
+    "version_unsupported": (
+        "this version cannot verify these signatures", "Upgrade the enforcer, or leave it out of the policy's reach.",
+    ),
+    "choice_unsupported": (
+        "it cannot demand {threshold} of {count} authorities",
+        "Demand one of them or all of them where it can, or split the rule.",
+    ),
+    "overlap_unsupported": (
+        "it takes one key for an authority, and this one has {count}",
+        "Sign with both keys while a rotation lasts, and render the policy of one generation.",
+    ),
+    "mixed_authorities": (
+        "of several authorities, any of which may sign, it takes pinned keys only", "Split the rule by authority.",
+    ),
+    "mixed_logs": (
+        "it demands log entries of all authorities of a rule, of one log, or of none", "Demand the same log of each.",
+    ),
+    "identity_unsupported": ("it knows no {kind} authorities", "Pin public keys."),
+    "algorithm_unsupported": (
+        "it verifies SHA-256 only, and signatures of {algorithm} keys come with other hashes",
+        "Sign with a P-256, RSA or Ed25519 key, or name signature_algorithm with SHA-256.",
+    ),
+    "scheme_unsupported": (
+        "it cannot be told to demand {algorithm}", "Leave signature_algorithm out and use a P-256 or RSA key.",
+    ),
+    "san_unsupported": ("it cannot compare a name of type {kind}", "Use a certificate with a name that it can compare."),
+    "regexp_unsupported": ("it compares names, and knows no expressions", "Name the signer with value."),
+    "usage_unsupported": ("it demands code signing of every certificate", "Leave eku at codeSigning."),
+    "short_life": (
+        "a certificate of its CA ends on {ends}, before the policy, and every pull would fail then",
+        "Pin the public key, or let not_after of the policy come first.",
+    ),
+    "subject_unsupported": (
+        "it compares e-mail addresses only, letter by letter", "Pin public keys, or sign as a person with an address.",
+    ),
+    "root_missing": ("it needs the roots of the issuer", "Give trusted_root_path."),
+    "unproven_time": (
+        "without a log entry or timestamp, a short-lived certificate could not be verified",
+        "Demand a log, with its public key.",
+    ),
+    "log_unsupported": ("it cannot demand an entry of this log", "Verify log entries with image_verify."),
+    "timestamp_unsupported": ("it cannot demand timestamps", "Verify timestamps with image_verify."),
+    "attestation_unsupported": ("it does not look at attestations", "Verify them before the deployment."),
+    "pattern_unsupported": ("it has no word for the pattern {pattern}", "Name the repositories, or their namespace."),
+    "overlapping_rules": (
+        "{pattern} overlaps with {other} of rule {rule}, and there every rule that matches must be satisfied",
+        "Make the patterns disjoint.",
+    ),
+    "default_unsupported": ("{words}", "Use default: {instead}."),
+    "denial_unsupported": (
+        "it cannot deny single keys, and {count} of denied_key_ids may be in certificates that it would accept",
+        "Replace the CA, or pin public keys.",
+    ),
+    "mirror_unsupported": ("it cannot be told of mirrors", "Write rules for the mirrors themselves."),
+}
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """Something of the policy that the enforcer cannot express: where it stands, why, and what to do instead."""
+
+    code: str
+    policy_path: str
+    message: str
+    instead: str
+
+    def as_dict(self) -> dict[str, str]:
+        """Return the shape of the module contract."""
+        return {
+            "code": self.code, "policy_path": self.policy_path, "message": self.message, "instead": self.instead,
+        }
+
+
+def refusal(code: str, path: str, **details: t.Any) -> Refusal:
+    """Return the refusal of a row."""
+    message, instead = ROWS[code]
+    return Refusal(code, path, message.format(**details), instead.format(**details))
+
+
+@dataclass(frozen=True)
+class Abilities:
+    """What an enforcer can express, in one version.
+
+    C(mixes) says that keys and certificates may stand under one choice, C(any_of_keys_only) that one choice has room for
+    keys only; C(max_keys) bounds the keys of an authority.
+    """
+
+    choices: frozenset[Choice]
+    identities: frozenset[IdentityKind]
+    patterns: frozenset[Kind]
+    overlap: Overlap = "most specific"
+    defaults: frozenset[str] = frozenset(("reject", "accept"))
+    max_keys: int | None = None
+    mixes: bool = False
+    any_of_keys_only: bool = False
+    other_hashes: bool = False
+    san_types: frozenset[str] = frozenset()
+    san_regexp: bool = False
+    keyless_any_subject: bool = False
+    keyless_needs_log: bool = False
+    keyless_needs_root: bool = False
+    logs: frozenset[IdentityKind] = frozenset()
+    log_algorithms: frozenset[str] | None = None
+    logs_differ: bool = True
+    timestamps: bool = False
+    attestations: bool = False
+    mirrors: bool = True
+
+
+def refusals(policy: Policy, abilities: Abilities) -> tuple[Refusal, ...]:
+    """Return all that an enforcer with these abilities cannot express of a policy; none means that it can be rendered."""
+    used = {authority.name: authority for rule in policy.rules for authority in rule.authorities}
+    return (
+        *_of_default(policy, abilities),
+        *(found for authority in used.values() for found in _of_authority(policy, authority, abilities)),
+        *(found for rule in policy.rules for found in _of_rule(rule, abilities)),
+        *(_overlaps(policy) if abilities.overlap == "all" else ()),
+        *_of_denials(policy, used.values()),
+    )
+
+
+def kind_of(authority: Authority) -> IdentityKind:
+    """Return the kind of an authority."""
+    return {Keys: "keys", Certified: "certified", Keyless: "keyless"}[type(authority.identity)]  # type: ignore[return-value]
+
+
+def choice_of(threshold: int, count: int) -> Choice:
+    """Return how C(threshold) of C(count) authorities are demanded; one of one is any of them."""
+    return "any" if threshold == 1 else "all" if threshold == count else "some"
+
+
+def _of_default(policy: Policy, abilities: Abilities) -> t.Iterator[Refusal]:
+    if policy.default not in abilities.defaults:
+        other = next(iter(abilities.defaults))
+        words = {
+            "accept": "it rejects what no rule is about", "reject": "it admits what no rule is about",
+        }[policy.default]
+        yield refusal("default_unsupported", "default", words=words, instead=other)
+
+
+def _of_authority(policy: Policy, authority: Authority, abilities: Abilities) -> t.Iterator[Refusal]:
+    path = f"authorities.{authority.name}"
+    kind = kind_of(authority)
+    if kind not in abilities.identities:
+        yield refusal("identity_unsupported", path, kind=kind)
+        return
+    identity = authority.identity
+    if isinstance(identity, Keys):
+        yield from _of_keys(identity, path, abilities)
+    elif isinstance(identity, Certified):
+        yield from _of_certified(policy, identity, path, abilities)
+        if authority.timestamp is None and not authority.log:
+            yield from _of_life(policy, identity, path)
+    else:
+        yield from _of_keyless(authority, identity, path, abilities)
+    if authority.log and (kind not in abilities.logs or not _takes_log(authority.log.public_key, abilities)):
+        yield refusal("log_unsupported", f"{path}.log")
+    if authority.timestamp and not abilities.timestamps:
+        yield refusal("timestamp_unsupported", f"{path}.timestamp")
+
+
+def _of_keys(identity: Keys, path: str, abilities: Abilities) -> t.Iterator[Refusal]:
+    if abilities.max_keys is not None and len(identity.keys) > abilities.max_keys:
+        yield refusal("overlap_unsupported", path, count=len(identity.keys))
+    scheme = identity.signature_algorithm
+    for key in identity.keys:
+        is_read = scheme in _SHA256 if scheme else key.algorithm.name in _READ_BY_ALL
+        if not is_read and not abilities.other_hashes:
+            yield refusal("algorithm_unsupported", path, algorithm=key.algorithm.name)
+    if scheme and "pss" in scheme:
+        yield refusal("scheme_unsupported", path, algorithm=scheme)
+
+
+def _of_certified(policy: Policy, identity: Certified, path: str, abilities: Abilities) -> t.Iterator[Refusal]:
+    if identity.san_type not in abilities.san_types:
+        yield refusal("san_unsupported", f"{path}.san", kind=identity.san_type)
+    if identity.regexp is not None and not abilities.san_regexp:
+        yield refusal("regexp_unsupported", f"{path}.san")
+    if identity.eku != "codeSigning":
+        yield refusal("usage_unsupported", f"{path}.eku")
+
+
+def _of_life(policy: Policy, identity: Certified, path: str) -> t.Iterator[Refusal]:
+    if policy.not_after is None:
+        return
+    end = datetime.datetime.strptime(policy.not_after, "%Y-%m-%dT%H:%M:%S%z")
+    for text in (*identity.roots, *identity.intermediates):
+        ends = x509.load_pem_x509_certificate(text.encode()).not_valid_after_utc
+        if ends < end:
+            yield refusal("short_life", path, ends=ends.strftime("%Y-%m-%d"))
+
+
+def _of_keyless(authority: Authority, identity: Keyless, path: str, abilities: Abilities) -> t.Iterator[Refusal]:
+    is_address = identity.subject is not None and re.fullmatch(r"[^@\s:/]+@[^@\s:/]+", identity.subject)
+    if not abilities.keyless_any_subject and (not is_address or identity.issuer is None):
+        yield refusal("subject_unsupported", f"{path}.keyless")
+    if abilities.keyless_needs_root and identity.trusted_root is None:
+        yield refusal("root_missing", f"{path}.keyless")
+    if abilities.keyless_needs_log and authority.log is None and authority.timestamp is None:
+        yield refusal("unproven_time", path)
+
+
+def _takes_log(public_key: str, abilities: Abilities) -> bool:
+    from .._keys import pem
+
+    if abilities.log_algorithms is None:
+        return True
+    return pem.read_public_key(public_key.encode(), where="log").algorithm.family in abilities.log_algorithms
+
+
+def _of_rule(rule: Rule, abilities: Abilities) -> t.Iterator[Refusal]:
+    several = [("any_of", rule.any_of, rule.threshold)]
+    several += [
+        (f"attestations[{number}].any_of", one.any_of, 1) for number, one in enumerate(rule.attestations)
+    ]
+    for member, authorities, threshold in several:
+        count = len(authorities)
+        if count > 1 and choice_of(threshold, count) not in abilities.choices:
+            yield refusal("choice_unsupported", f"{rule.path}.{member}", threshold=threshold, count=count)
+        kinds = {kind_of(one) for one in authorities}
+        if threshold < count and (
+            (len(kinds) > 1 and not abilities.mixes) or (kinds != {"keys"} and abilities.any_of_keys_only)
+        ):
+            yield refusal("mixed_authorities", f"{rule.path}.{member}")
+        if threshold < count and not abilities.logs_differ and len({one.log for one in authorities}) > 1:
+            yield refusal("mixed_logs", f"{rule.path}.{member}")
+    for number, pattern in enumerate(rule.images):
+        if pattern.kind not in abilities.patterns:
+            yield refusal("pattern_unsupported", f"{rule.path}.images[{number}]", pattern=pattern)
+    if rule.attestations and not abilities.attestations:
+        yield refusal("attestation_unsupported", f"{rule.path}.attestations")
+    if rule.mirrors and not abilities.mirrors:
+        yield refusal("mirror_unsupported", f"{rule.path}.mirrors")
+
+
+def _overlaps(policy: Policy) -> t.Iterator[Refusal]:
+    for first, second in itertools.combinations(policy.rules, 2):
+        for number, pattern in enumerate(second.images):
+            other = next((one for one in first.images if one.overlaps(pattern)), None)
+            if other is not None:
+                yield refusal(
+                    "overlapping_rules", f"{second.path}.images[{number}]", pattern=pattern, other=other, rule=first.name
+                )
+
+
+def _of_denials(policy: Policy, used: t.Iterable[Authority]) -> t.Iterator[Refusal]:
+    if policy.denied_key_ids and any(kind_of(authority) != "keys" for authority in used):
+        yield refusal("denial_unsupported", "denied_key_ids", count=len(policy.denied_key_ids))
