@@ -59,7 +59,7 @@ ROWS: dict[str, tuple[str, str]] = {
     "scheme_unsupported": (
         "it cannot be told to demand {algorithm}", "Leave signature_algorithm out and use a P-256 or RSA key.",
     ),
-    "san_unsupported": ("it cannot compare a name of type {kind}", "Use a certificate with a name that it can compare."),
+    "san_unsupported": ("it cannot compare a name of type {kind}", "Use certificates with a name that it compares."),
     "regexp_unsupported": ("it compares names, and knows no expressions", "Name the signer with value."),
     "usage_unsupported": ("it demands code signing of every certificate", "Leave eku at codeSigning."),
     "short_life": (
@@ -75,6 +75,7 @@ ROWS: dict[str, tuple[str, str]] = {
         "Demand a log, with its public key.",
     ),
     "log_unsupported": ("it cannot demand an entry of this log", "Verify log entries with image_verify."),
+    "log_url_missing": ("it must be told where the log is", "Give rekor_url."),
     "timestamp_unsupported": ("it cannot demand timestamps", "Verify timestamps with image_verify."),
     "attestation_unsupported": ("it does not look at attestations", "Verify them before the deployment."),
     "pattern_unsupported": ("it has no word for the pattern {pattern}", "Name the repositories, or their namespace."),
@@ -117,8 +118,8 @@ def refusal(code: str, path: str, **details: t.Any) -> Refusal:
 class Abilities:
     """What an enforcer can express, in one version.
 
-    C(mixes) says that keys and certificates may stand under one choice, C(any_of_keys_only) that one choice has room for
-    keys only; C(max_keys) bounds the keys of an authority.
+    C(mixes) says that keys and certificates may stand under one choice, C(any_of_keys_only) that a choice is one of
+    keys only, C(logs_differ) that its authorities may demand different logs; C(max_keys) bounds an authority's keys.
     """
 
     choices: frozenset[Choice]
@@ -138,13 +139,14 @@ class Abilities:
     logs: frozenset[IdentityKind] = frozenset()
     log_algorithms: frozenset[str] | None = None
     logs_differ: bool = True
+    log_needs_url: bool = False
     timestamps: bool = False
     attestations: bool = False
     mirrors: bool = True
 
 
 def refusals(policy: Policy, abilities: Abilities) -> tuple[Refusal, ...]:
-    """Return all that an enforcer with these abilities cannot express of a policy; none means that it can be rendered."""
+    """Return all of a policy that an enforcer with these abilities cannot express; none means that it is rendered."""
     used = {authority.name: authority for rule in policy.rules for authority in rule.authorities}
     return (
         *_of_default(policy, abilities),
@@ -191,6 +193,8 @@ def _of_authority(policy: Policy, authority: Authority, abilities: Abilities) ->
         yield from _of_keyless(authority, identity, path, abilities)
     if authority.log and (kind not in abilities.logs or not _takes_log(authority.log.public_key, abilities)):
         yield refusal("log_unsupported", f"{path}.log")
+    if authority.log and authority.log.rekor_url is None and abilities.log_needs_url:
+        yield refusal("log_url_missing", f"{path}.log")
     if authority.timestamp and not abilities.timestamps:
         yield refusal("timestamp_unsupported", f"{path}.timestamp")
 
@@ -260,9 +264,9 @@ def _of_rule(rule: Rule, abilities: Abilities) -> t.Iterator[Refusal]:
             yield refusal("mixed_authorities", f"{rule.path}.{member}")
         if threshold < count and not abilities.logs_differ and len({one.log for one in authorities}) > 1:
             yield refusal("mixed_logs", f"{rule.path}.{member}")
-    for number, pattern in enumerate(rule.images):
-        if pattern.kind not in abilities.patterns:
-            yield refusal("pattern_unsupported", f"{rule.path}.images[{number}]", pattern=pattern)
+    for number, image in enumerate(rule.images):
+        if image.kind not in abilities.patterns:
+            yield refusal("pattern_unsupported", f"{rule.path}.images[{number}]", pattern=image)
     if rule.attestations and not abilities.attestations:
         yield refusal("attestation_unsupported", f"{rule.path}.attestations")
     if rule.mirrors and not abilities.mirrors:
@@ -271,12 +275,11 @@ def _of_rule(rule: Rule, abilities: Abilities) -> t.Iterator[Refusal]:
 
 def _overlaps(policy: Policy) -> t.Iterator[Refusal]:
     for first, second in itertools.combinations(policy.rules, 2):
-        for number, pattern in enumerate(second.images):
-            other = next((one for one in first.images if one.overlaps(pattern)), None)
+        for pattern in second.patterns:
+            other = next((one for one in first.patterns if one.overlaps(pattern)), None)
             if other is not None:
-                yield refusal(
-                    "overlapping_rules", f"{second.path}.images[{number}]", pattern=pattern, other=other, rule=first.name
-                )
+                place = f"{second.path}.images"
+                yield refusal("overlapping_rules", place, pattern=pattern, other=other, rule=first.name)
 
 
 def _of_denials(policy: Policy, used: t.Iterable[Authority]) -> t.Iterator[Refusal]:

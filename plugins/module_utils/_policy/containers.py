@@ -4,8 +4,8 @@
 
 """C(policy.json) and C(registries.d) of podman, skopeo, buildah and CRI-O.
 
-Source: containers-policy.json(5) and containers-registries.d(5) of containers/image; versions are those of that library.
-Scopes are prefixes on component boundaries, of which the most specific counts alone.
+Source: containers-policy.json(5) and containers-registries.d(5) of containers/image, whose versions are meant. Scopes
+are prefixes on component boundaries, of which the most specific counts alone.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def abilities(version: Version) -> Abilities | None:
         choices.add("any")
     return Abilities(
         choices=frozenset(choices),
-        identities=frozenset(("keys", "keyless", *(("certified",) if version >= _PKI else ()))),  # type: ignore[arg-type]
+        identities=frozenset(("keys", "keyless", *(("certified",) if version >= _PKI else ()))),
         patterns=frozenset(("repository", "tree", "domain")), max_keys=None if version >= _LISTS else 1,
         san_types=frozenset(("dns", "email")), keyless_needs_log=True, keyless_needs_root=True,
         logs=frozenset(("keys", "keyless")), log_algorithms=frozenset(("ec",)), any_of_keys_only=True,
@@ -49,7 +49,7 @@ def render(policy: Policy, version: Version) -> Files:
     """Return the files; the policy was checked."""
     default = [{"type": "reject" if policy.default == "reject" else "insecureAcceptAnything"}]
     scopes = {
-        scope(pattern): _requirements(rule, version) for rule in policy.rules for pattern in rule.images
+        scope(pattern): _requirements(rule, version) for rule in policy.rules for pattern in rule.patterns
     }
     document: dict[str, t.Any] = {"default": default}
     if scopes:
@@ -113,7 +113,6 @@ def _registries(policy: Policy) -> str:
 
     JSON texts are YAML, so that no library is needed on the host.
     """
-    places = {scope(pattern) for rule in policy.rules for pattern in rule.images}
-    places |= {mirror for rule in policy.rules for mirror in rule.mirrors}
+    places = {scope(pattern) for rule in policy.rules for pattern in rule.patterns}
     lines = [f"  {json.dumps(place)}:\n    use-sigstore-attachments: true\n" for place in sorted(places)]
     return "docker:\n" + "".join(lines) if lines else "docker: {}\n"

@@ -125,8 +125,8 @@ class Attestation:
 class Rule:
     """What images of some repositories need: signatures of C(threshold) distinct authorities, and attestations.
 
-    C(mirrors) are places (HOST or HOST/NS) that the same images may come from. C(path) is where the rule stands in the
-    document that it was read from.
+    C(mirrors) are places (HOST or HOST/NS) that have the same repositories, under the same paths. C(path) is where the
+    rule stands in the document that it was read from.
     """
 
     name: str
@@ -136,6 +136,11 @@ class Rule:
     mirrors: tuple[str, ...] = ()
     attestations: tuple[Attestation, ...] = ()
     path: str = ""
+
+    @property
+    def patterns(self) -> tuple[Pattern, ...]:
+        """The patterns of its images, and the same in each mirror."""
+        return tuple(dict.fromkeys((*self.images, *(one.at(mirror) for mirror in self.mirrors for one in self.images))))
 
     @property
     def authorities(self) -> tuple[Authority, ...]:
@@ -168,7 +173,7 @@ class Policy:
     def rule_for(self, name: str) -> Rule | None:
         """Return the rule for a repository, HOST/REPO: that with the most specific pattern."""
         matching = [
-            (pattern.specificity, rule) for rule in self.rules for pattern in rule.images if pattern.matches(name)
+            (pattern.specificity, rule) for rule in self.rules for pattern in rule.patterns if pattern.matches(name)
         ]
         return max(matching, key=lambda one: one[0])[1] if matching else None
 

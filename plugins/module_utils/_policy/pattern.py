@@ -65,6 +65,12 @@ class Pattern:
         """Say whether some repository is matched by both."""
         return any(one.matches(example) for one, two in ((self, other), (other, self)) for example in two.examples)
 
+    def at(self, mirror: str) -> Pattern:
+        """Return the same repositories in a mirror, HOST or HOST/NS, which keeps their paths."""
+        host, _slash, namespace = mirror.partition("/")
+        path = "/".join(part for part in (namespace, self.path) if part)
+        return Pattern("tree" if self.kind == "domain" else self.kind, host, path)
+
     @property
     def examples(self) -> tuple[str, ...]:
         """Names that are matched; of two patterns that overlap, one matches an example of the other."""

@@ -194,7 +194,7 @@ def _note_repetitions(node: Node, rules: t.Sequence[Rule]) -> None:
         if rule.name in names:
             place.wrong(f"{rule.name!r} is the name of {names[rule.name]}, too", member="name")
         names[rule.name] = rule.path
-        for one in rule.images:
+        for one in rule.patterns:
             if one in patterns:
                 place.wrong(f"{str(one)!r} stands in {patterns[one]}, too", member="images")
             patterns[one] = rule.path

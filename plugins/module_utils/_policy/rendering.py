@@ -42,7 +42,7 @@ def version(text: str) -> Version:
     numbers = re.fullmatch(r"v?([0-9]{1,6}(?:\.[0-9]{1,6}){1,3})(?:[-+].*)?", text)
     if not numbers:
         raise FormatError(
-            code="input_invalid", object=f"enforcer_version {text[:60]!r}", attempt="choose the dialect of the enforcer",
+            code="input_invalid", object=f"enforcer_version {text[:60]!r}", attempt="choose the enforcer's dialect",
             cause="it is no version", advice="Give the version that runs, such as 5.34.2.",
         )
     return tuple(int(one) for one in numbers[1].split("."))

@@ -1,0 +1,82 @@
+# Copyright (c) the hallmark.signing authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""C(ClusterImagePolicy) of OpenShift (config.openshift.io/v1), one for each authority that a rule demands.
+
+The machine-config operator makes files of containers/image of them. One policy takes one key, and policies with the
+same scope must all be satisfied: any of several keys cannot be said. What no scope covers is up to the nodes.
+"""
+
+from __future__ import annotations
+
+import typing as t
+
+from . import rendering
+from .check import Abilities
+from .containers import scope
+from .model import Authority, Certified, Keyless, Log, Policy, Rule
+from .rendering import Files, Version
+
+FILE = "cluster-image-policies.yaml"
+# Since when the API is v1, and since when it takes certificates without a preview.
+_FIRST = (4, 20)
+_PKI = (4, 21)
+
+
+def abilities(version: Version) -> Abilities | None:
+    """Return what a version can express; None for those with previews of the API."""
+    if version < _FIRST:
+        return None
+    return Abilities(
+        choices=frozenset(("all",)),
+        identities=frozenset(("keys", "keyless", *(("certified",) if version >= _PKI else ()))),
+        patterns=frozenset(("repository", "tree", "domain")), defaults=frozenset(("accept",)), max_keys=1,
+        san_types=frozenset(("dns", "email")), keyless_needs_log=True, keyless_needs_root=True,
+        logs=frozenset(("keys", "keyless")), log_algorithms=frozenset(("ec",)),
+    )
+
+
+def render(policy: Policy, version: Version) -> Files:
+    """Return the file; the policy was checked."""
+    del version
+    wanted = [(rule, authority) for rule in policy.rules for authority in rule.any_of]
+    names = rendering.names_of(f"{rule.name} {authority.name}" for rule, authority in wanted)
+    documents = [
+        _policy(names[f"{rule.name} {authority.name}"], rule, authority) for rule, authority in wanted
+    ]
+    return {FILE: rendering.as_yaml(*sorted(documents, key=lambda one: str(one["metadata"]["name"])))}
+
+
+def _policy(name: str, rule: Rule, authority: Authority) -> dict[str, t.Any]:
+    return {
+        "apiVersion": "config.openshift.io/v1", "kind": "ClusterImagePolicy", "metadata": {"name": name},
+        "spec": {
+            "scopes": sorted(scope(pattern) for pattern in rule.patterns),
+            "policy": {
+                "rootOfTrust": _root_of_trust(authority),
+                # The default wants a tag in the payload, where cosign writes none.
+                "signedIdentity": {"matchPolicy": "MatchRepository"},
+            },
+        },
+    }
+
+
+def _root_of_trust(authority: Authority) -> dict[str, t.Any]:
+    identity = authority.identity
+    if isinstance(identity, Certified):
+        subject = {"hostname" if identity.san_type == "dns" else "email": identity.value}
+        found = {"caRootsData": rendering.encoded(*identity.roots)}
+        if identity.intermediates:
+            found["caIntermediatesData"] = rendering.encoded(*identity.intermediates)
+        return {"policyType": "PKI", "pki": {**found, "pkiCertificateSubject": subject}}
+    if isinstance(identity, Keyless):
+        return {"policyType": "FulcioCAWithRekor", "fulcioCAWithRekor": {
+            "fulcioCAData": rendering.encoded(*rendering.roots_of(identity)),
+            "rekorKeyData": rendering.encoded(t.cast(Log, authority.log).public_key),
+            "fulcioSubject": {"oidcIssuer": identity.issuer, "signedEmail": identity.subject},
+        }}
+    key: dict[str, str] = {"keyData": rendering.encoded(identity.keys[0].pem)}
+    if authority.log:
+        key["rekorKeyData"] = rendering.encoded(authority.log.public_key)
+    return {"policyType": "PublicKey", "publicKey": key}

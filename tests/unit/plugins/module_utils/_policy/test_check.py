@@ -1,0 +1,200 @@
+# Copyright (c) the hallmark.signing authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What each enforcer refuses, and what it does not: a table of policies with the codes that each must give."""
+
+from __future__ import annotations
+
+import typing as t
+
+import pytest
+from ansible_collections.hallmark.signing.plugins.module_utils._errors import FormatError
+from ansible_collections.hallmark.signing.plugins.module_utils._policy import check, enforcers
+from ansible_collections.hallmark.signing.tests.unit.plugins.module_utils._policy.policy_bench import (
+    Json,
+    ca,
+    document,
+    key,
+    keyless,
+    public,
+    read,
+    rule,
+)
+
+APP = "registry.example.org/app"
+NEWEST = {"containers": "5.39.2", "openshift": "4.21", "policy_controller": "0.15.1"}
+LOG = {"required": True, "public_key_path": "keys/log.pub", "rekor_url": "https://rekor.example.org"}
+STAMPS = {"required": True, "authority_path": "ca/tsa.pem"}
+TWO_KEYS = {"generations": [
+    {"generation": number, "state": state, "public_key_path": f"keys/g{number}.pub"}
+    for number, state in ((1, "retiring"), (2, "active"))
+]}
+
+
+def with_root(given: Json) -> Json:
+    """Name the roots of a keyless authority."""
+    return {**given, "trusted_root_path": "trusted_root.json"}
+
+
+def refused(enforcer: str, version: str, *rules: Json, **members: t.Any) -> list[str]:
+    """Return the codes of what an enforcer refuses of a policy; OpenShift leaves all else to the nodes."""
+    default = "accept" if enforcer == "openshift" else "reject"
+    policy = read(document(*rules, **{"default": default, **members}))
+    abilities = enforcers.ENFORCERS[enforcer].abilities(enforcers.rendering.version(version))
+    assert abilities is not None
+    found = check.refusals(policy, abilities)
+    for one in found:
+        assert one.message
+        assert one.instead.endswith(".")
+        assert "{" not in one.message + one.instead
+        assert set(one.as_dict()) == {"code", "policy_path", "message", "instead"}
+    return [one.code for one in found]
+
+
+def alone(authority: Json) -> Json:
+    return {"authorities": {"release": authority}}
+
+
+class Row(t.NamedTuple):
+    """Members of a policy, and the codes that enforcers refuse it with; those not named take it."""
+
+    name: str
+    members: Json
+    codes: t.Mapping[str, t.Sequence[str]]
+
+
+def both(enforcer_codes: t.Sequence[str]) -> dict[str, t.Sequence[str]]:
+    """The same codes from containers/image and from OpenShift, which makes files of it."""
+    return {"containers": enforcer_codes, "openshift": enforcer_codes}
+
+
+ROWS = [
+    Row("one key", {}, {}),
+    Row("any of two keys", {"rules": [rule(APP, any_of=["release", "backup"])]}, {"openshift": ["choice_unsupported"]}),
+    Row("all of two keys", {"rules": [rule(APP, any_of=["release", "backup"], threshold=2)]}, {}),
+    Row("two of three keys", {
+        "authorities": {name: key(name) for name in "abc"}, "rules": [rule(APP, any_of=["a", "b", "c"], threshold=2)],
+    }, {name: ["choice_unsupported"] for name in NEWEST}),
+    Row("two generations", alone(TWO_KEYS), {"openshift": ["overlap_unsupported"]}),
+    Row("P-384 key", alone(key("p384-a")), both(["algorithm_unsupported"])),
+    Row("P-521 key", alone(key("p521-a")), both(["algorithm_unsupported"])),
+    Row("P-384 key, told to use SHA-256", alone(key("p384-a", signature_algorithm="ecdsa-sha256")), {}),
+    Row("P-256 key, told to use SHA-384", alone(key("a", signature_algorithm="ecdsa-sha384")),
+        both(["algorithm_unsupported"])),
+    Row("RSA key", alone(key("rsa3072-a")), {}),
+    Row("Ed25519 key", alone(key("ed25519-a")), {}),
+    Row("Ed25519ph", alone(key("ed25519-a", signature_algorithm="ed25519ph")), both(["algorithm_unsupported"])),
+    Row("RSA-PSS", alone(key("rsa3072-a", signature_algorithm="rsa-pss-sha256")), {
+        **both(["algorithm_unsupported", "scheme_unsupported"]), "policy_controller": ["scheme_unsupported"],
+    }),
+    Row("CA and DNS name", alone(ca()), {}),
+    Row("CA and address", alone(ca(san={"type": "email", "value": "release@example.org"})), {}),
+    Row("CA and URI", alone(ca(san={"type": "uri", "value": "https://ci.example.org/x"})), both(["san_unsupported"])),
+    Row("CA and other name", alone(ca(san={"type": "other", "value": "x"})), {
+        name: ["san_unsupported"] for name in NEWEST
+    }),
+    Row("CA and expression", alone(ca(san={"type": "dns", "regexp": "a[0-9]\\.example\\.org"})),
+        both(["regexp_unsupported"])),
+    Row("CA and another usage", alone(ca(eku="emailProtection")), {name: ["usage_unsupported"] for name in NEWEST}),
+    Row("CA that ends before the policy", {**alone(ca()), "not_after": "2099-01-01T00:00:00Z"}, {
+        name: ["short_life"] for name in NEWEST
+    }),
+    Row("the same with timestamps", {**alone(ca(timestamp=STAMPS)), "not_after": "2099-01-01T00:00:00Z"},
+        both(["timestamp_unsupported"])),
+    Row("CA and a log", alone(ca(log=LOG)), {name: ["log_unsupported"] for name in NEWEST}),
+    Row("CA and denied keys", {**alone(ca()), "denied_key_ids": ["0" * 64]}, {
+        name: ["denial_unsupported"] for name in NEWEST
+    }),
+    Row("keys and denied keys", {"denied_key_ids": [public("backup").key_id], **alone(key("release"))}, {}),
+    Row("key or CA", {"authorities": {"a": key("a"), "b": ca()}, "rules": [rule(APP, any_of=["a", "b"])]}, {
+        "containers": ["mixed_authorities"], "openshift": ["choice_unsupported", "mixed_authorities"],
+    }),
+    Row("one CA or another", {
+        "authorities": {"a": ca(), "b": ca(ca_path="ca/other.pem")}, "rules": [rule(APP, any_of=["a", "b"])],
+    }, {"containers": ["mixed_authorities"], "openshift": ["choice_unsupported"]}),
+    Row("key and CA", {
+        "authorities": {"a": key("a"), "b": ca()}, "rules": [rule(APP, any_of=["a", "b"], threshold=2)],
+    }, {}),
+    Row("person", alone(with_root(keyless()) | {"log": LOG}), {}),
+    Row("person without a log", alone(with_root(keyless())), both(["unproven_time"])),
+    Row("person without roots", alone(keyless() | {"log": LOG}), both(["root_missing"])),
+    Row("workflow", alone(with_root({"keyless": {
+        "issuer": "https://i.example.org", "subject": "https://h.example.org/w.yml@refs/heads/main",
+    }}) | {"log": LOG}), both(["subject_unsupported"])),
+    Row("any person of a domain", alone(with_root({"keyless": {
+        "issuer": "https://i.example.org", "subject_regexp": "[a-z]+@example\\.org",
+    }}) | {"log": LOG}), both(["subject_unsupported"])),
+    Row("person of any of some issuers", alone(with_root({"keyless": {
+        "issuer_regexp": "https://[ab]\\.example\\.org", "subject": "a@example.org",
+    }}) | {"log": LOG}), both(["subject_unsupported"])),
+    Row("key and log", alone(key("a", log=LOG)), {}),
+    Row("key and log without URL", alone(key("a", log={**LOG, "rekor_url": None})), {
+        "policy_controller": ["log_url_missing"],
+    }),
+    Row("key and log with another key", alone(key("a", log={**LOG, "public_key_path": "keys/ed25519-log.pub"})), {
+        name: ["log_unsupported"] for name in NEWEST
+    }),
+    Row("log of one of two", {
+        "authorities": {"a": key("a", log=LOG), "b": key("b")}, "rules": [rule(APP, any_of=["a", "b"])],
+    }, {"containers": ["mixed_logs"], "openshift": ["choice_unsupported"]}),
+    Row("key and timestamps", alone(key("a", timestamp=STAMPS)), both(["timestamp_unsupported"])),
+    Row("attestation", {"rules": [rule(APP, attestations=[
+        {"predicate_type": "https://slsa.dev/provenance/v1", "any_of": ["release"]},
+    ])]}, both(["attestation_unsupported"])),
+    Row("prefix", {"rules": [rule("docker.io/acme/rs-*")]}, both(["pattern_unsupported"])),
+    Row("tree", {"rules": [rule("registry.example.org/ns/**")]}, {}),
+    Row("domain", {"rules": [rule("*.example.org/**")]}, {}),
+    Row("rules that overlap", {"rules": [rule("registry.example.org/**"), rule(APP, any_of=["backup"])]}, {
+        "policy_controller": ["overlapping_rules"],
+    }),
+    Row("rules that overlap in a mirror", {
+        "rules": [rule("mirror.example.org/**"), rule(APP, any_of=["backup"], mirrors=["mirror.example.org/x"])],
+    }, {"policy_controller": ["overlapping_rules"]}),
+    Row("default", {"default": "reject"}, {"openshift": ["default_unsupported"]}),
+]
+
+
+@pytest.mark.parametrize("enforcer", NEWEST)
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name.replace(" ", "-"))
+def test_what_is_refused(row: Row, enforcer: str) -> None:
+    assert sorted(set(refused(enforcer, NEWEST[enforcer], **row.members))) == sorted(row.codes.get(enforcer, ()))
+
+
+def test_each_row_of_the_table_is_met() -> None:
+    met = {code for row in ROWS for codes in row.codes.values() for code in codes} | {"version_unsupported"}
+    # What only enforcers to come refuse.
+    assert set(check.ROWS) - met == {"identity_unsupported", "mirror_unsupported"}
+
+
+@pytest.mark.parametrize(("enforcer", "version", "members", "codes"), [
+    ("containers", "5.32", {"rules": [rule(APP, any_of=["release", "backup"])]}, ["choice_unsupported"]),
+    ("containers", "5.33", {"rules": [rule(APP, any_of=["release", "backup"])]}, []),
+    ("containers", "5.32.1", alone(TWO_KEYS), ["overlap_unsupported"]),
+    ("containers", "5.33.0", alone(TWO_KEYS), []),
+    ("containers", "5.34.1", alone(ca()), ["identity_unsupported"]), ("containers", "5.34.2", alone(ca()), []),
+    ("openshift", "4.20.3", alone(ca()), ["identity_unsupported"]), ("openshift", "v4.21.0", alone(ca()), []),
+])
+def test_what_a_version_decides(enforcer: str, version: str, members: Json, codes: list[str]) -> None:
+    assert refused(enforcer, version, **members) == codes
+
+
+@pytest.mark.parametrize(("enforcer", "version"), [
+    ("containers", "5.23.9"), ("openshift", "4.19"), ("policy_controller", "0.12.2"),
+])
+def test_a_version_that_cannot_verify_gets_nothing(enforcer: str, version: str) -> None:
+    found = enforcers.render(read(document()), enforcer=enforcer, version=version)
+    assert ([one.code for one in found.refused], found.files) == (["version_unsupported"], {})
+
+
+@pytest.mark.parametrize("version", ["", "5", "latest", "5.34.x", "5.34.2.1.1", "v", "5..3", "٥.٣٣", "5.33\n"])
+def test_what_is_no_version(version: str) -> None:
+    with pytest.raises(FormatError, match="no version"):
+        enforcers.render(read(document()), enforcer="containers", version=version)
+
+
+def test_nothing_is_rendered_of_a_policy_of_which_something_is_refused() -> None:
+    policy = read(document(rule(APP), rule("docker.io/acme/rs-*")))
+    found = enforcers.render(policy, enforcer="containers", version="5.39.2")
+    assert ([(one.code, one.policy_path) for one in found.refused], found.files) == (
+        [("pattern_unsupported", "rules[1].images[0]")], {},
+    )

@@ -1,0 +1,351 @@
+# Copyright (c) the hallmark.signing authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Rendered files: what stands in them, that they come out the same each time, and that the schemas take them."""
+
+from __future__ import annotations
+
+import base64
+import json
+import pathlib
+import sys
+import typing as t
+
+import pytest
+from ansible_collections.hallmark.signing.plugins.module_utils._errors import FormatError
+from ansible_collections.hallmark.signing.plugins.module_utils._policy import enforcers, rendering
+from ansible_collections.hallmark.signing.plugins.module_utils._policy.model import Keyless
+from ansible_collections.hallmark.signing.tests.unit.plugins.module_utils._policy import policy_bench as bench
+from ansible_collections.hallmark.signing.tests.unit.plugins.module_utils._policy.policy_bench import (
+    Json,
+    ca,
+    document,
+    key,
+    keyless,
+    public,
+    read,
+    rule,
+)
+from ansible_collections.hallmark.signing.tests.unit.plugins.module_utils._policy.test_check import (
+    APP,
+    LOG,
+    NEWEST,
+    ROWS,
+    STAMPS,
+    TWO_KEYS,
+    Row,
+    with_root,
+)
+
+yaml = pytest.importorskip("yaml")
+ROOT = pathlib.Path(__file__).parents[5]
+
+
+def files(enforcer: str, *rules: Json, **members: t.Any) -> dict[str, str]:
+    """Render a policy that the newest version of an enforcer takes."""
+    default = "accept" if enforcer == "openshift" else "reject"
+    policy = read(document(*rules, **{"default": default, **members}))
+    found = enforcers.render(policy, enforcer=enforcer, version=NEWEST[enforcer])
+    assert found.refused == ()
+    return found.files
+
+
+def documents(enforcer: str, *rules: Json, **members: t.Any) -> list[Json]:
+    """The same, as the documents in the files of manifests."""
+    return [one for text in files(enforcer, *rules, **members).values() for one in yaml.safe_load_all(text)]
+
+
+def b64(*texts: str) -> str:
+    return base64.b64encode("".join(texts).encode()).decode()
+
+
+# --- all of them -----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def problems() -> t.Iterator[t.Callable[[Json], list[str]]]:
+    """What the schema of a manifest has against it."""
+    pytest.importorskip("jsonschema")
+    sys.path.insert(0, str(ROOT / "tests" / "tools"))
+    try:
+        import validate_manifests
+
+        crds = validate_manifests.Crds(validate_manifests.SCHEMAS)
+        cel = validate_manifests.Cel() if validate_manifests.HAVE_CEL else None
+        yield lambda one: [
+            said for said in validate_manifests.check(one, crds, cel, False) if not said.startswith("note:")
+        ]
+    finally:
+        sys.path.pop(0)
+
+
+@pytest.mark.parametrize(("enforcer", "row"), [
+    pytest.param(enforcer, row, id=f"{enforcer}-{row.name.replace(' ', '-')}")
+    for enforcer in ("openshift", "policy_controller") for row in ROWS if enforcer not in row.codes
+])
+def test_the_schemas_take_every_manifest(
+    row: Row, enforcer: str, problems: t.Callable[[Json], list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rendering, "roots_of", lambda _identity: (bench.root("fulcio"),))
+    for one in documents(enforcer, **row.members):
+        if one["kind"] != "ConfigMap":
+            assert problems(one) == [], one
+
+
+def test_the_schemas_refuse_something(problems: t.Callable[[Json], list[str]]) -> None:
+    (one,) = documents("openshift")
+    one["spec"]["scopes"] = ["*"]
+    assert problems(one)
+    del one["spec"]["policy"]["rootOfTrust"]["publicKey"]
+    assert problems(one)
+
+
+@pytest.mark.parametrize("enforcer", NEWEST)
+def test_the_order_of_the_policy_changes_nothing_that_counts(enforcer: str) -> None:
+    one, other = rule("r.io/a", "r.io/b"), rule("r.io/c", any_of=["backup"])
+    mixed = {**one, "images": ["r.io/b", "r.io/a"]}
+    first, second = files(enforcer, one, other), files(enforcer, one, other)
+    assert first == second
+    if enforcer == "containers":
+        assert files(enforcer, other, mixed) == first
+
+
+def test_texts_of_several_lines_are_blocks() -> None:
+    text = files("policy_controller")["cluster-image-policies.yaml"]
+    assert "data: |\n" in text
+    assert "-----BEGIN PUBLIC KEY-----\n" in text
+    assert "&id" not in files("policy_controller", rule(APP), rule("r.io/x"))["cluster-image-policies.yaml"]
+
+
+@pytest.mark.parametrize(("text", "name"), [
+    ("release", "release"), ("Release Images", "release-images"), ("äöü", "rule"), ("-a-", "a"), ("a" * 80, "a" * 50),
+    ("docker.io/acme/rs-*", "docker-io-acme-rs"),
+])
+def test_names_for_kubernetes(text: str, name: str) -> None:
+    assert rendering.name_of(text) == name
+
+
+def test_names_that_would_be_alike_are_numbered() -> None:
+    assert rendering.names_of(["a b", "a-b", "A/B"]) == {"a b": "a-b", "a-b": "a-b-2", "A/B": "a-b-3"}
+
+
+# --- containers/image ------------------------------------------------------------------------------------------------
+
+
+def policy_json(*rules: Json, **members: t.Any) -> Json:
+    return t.cast(Json, json.loads(files("containers", *rules, **members)["policy.json"]))
+
+
+def requirements(*rules: Json, **members: t.Any) -> list[Json]:
+    (found,) = policy_json(*rules, **members)["transports"]["docker"].values()
+    return t.cast("list[Json]", found)
+
+
+IDENTITY = {"signedIdentity": {"type": "matchRepository"}}
+
+
+def test_one_key_for_one_repository() -> None:
+    assert policy_json() == {
+        "default": [{"type": "reject"}],
+        "transports": {"docker": {APP: [
+            {"type": "sigstoreSigned", "keyData": b64(public("release").pem), **IDENTITY},
+        ]}},
+    }
+
+
+def test_any_of_several_keys_is_one_requirement() -> None:
+    (only,) = requirements(
+        rule(APP, any_of=["release", "both"]), authorities={"release": key("release"), "both": TWO_KEYS}
+    )
+    keys = sorted((public(owner) for owner in ("release", "g1", "g2")), key=lambda one: one.key_id)
+    assert only["keyDatas"] == [b64(one.pem) for one in keys]
+
+
+def test_all_of_several_authorities_are_several_requirements() -> None:
+    found = requirements(
+        rule(APP, any_of=["release", "both"], threshold=2), authorities={"release": key("release"), "both": TWO_KEYS}
+    )
+    assert [sorted(set(one) - {"type", "signedIdentity"}) for one in found] == [["keyDatas"], ["keyData"]]
+
+
+def test_a_certificate_of_a_pki() -> None:
+    (only,) = requirements(authorities={"release": ca(intermediates_path="ca/sub.pem")})
+    assert only["pki"] == {
+        "caRootsData": b64(bench.root("root")), "caIntermediatesData": b64(bench.root("sub")),
+        "subjectHostname": "signer.example.org",
+    }
+    (only,) = requirements(authorities={"release": ca(san={"type": "email", "value": "a@example.org"})})
+    assert (only["pki"]["subjectEmail"], "subjectHostname" in only["pki"]) == ("a@example.org", False)
+
+
+def test_a_person(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rendering, "roots_of", lambda _identity: ("root\n",))
+    (only,) = requirements(authorities={"release": with_root(keyless()) | {"log": LOG}})
+    assert only["fulcio"] == {
+        "caData": b64("root\n"), "oidcIssuer": "https://accounts.example.org", "subjectEmail": "release@example.org",
+    }
+    assert only["rekorPublicKeyData"] == b64(public("log").pem)
+
+
+def test_a_log_is_demanded_of_keys() -> None:
+    (only,) = requirements(authorities={"release": key("release", log=LOG)})
+    assert only["rekorPublicKeyData"] == b64(public("log").pem)
+
+
+def test_scopes_are_without_wildcards_at_their_end() -> None:
+    found = policy_json(rule("r.io/ns/**"), rule("*.example.org/**"), rule("q.io/**"), rule("docker.io/nginx"))
+    assert list(found["transports"]["docker"]) == ["*.example.org", "docker.io/library/nginx", "q.io", "r.io/ns"]
+
+
+def test_signatures_are_looked_for_beside_images_and_in_mirrors() -> None:
+    text = files("containers", rule(APP, mirrors=["mirror.example.org:5000/x"]), rule("r.io/ns/**"))[
+        "registries.d/hallmark-signing.yaml"
+    ]
+    assert yaml.safe_load(text) == {"docker": {
+        place: {"use-sigstore-attachments": True}
+        for place in (APP, "mirror.example.org:5000/x/app", "r.io/ns")
+    }}
+
+
+def test_the_default_that_accepts() -> None:
+    assert policy_json(default="accept")["default"] == [{"type": "insecureAcceptAnything"}]
+
+
+# --- OpenShift -------------------------------------------------------------------------------------------------------
+
+
+def test_one_policy_for_each_authority() -> None:
+    first, second = documents("openshift", rule(APP, "r.io/ns/**", any_of=["release", "backup"], threshold=2))
+    assert [one["metadata"]["name"] for one in (first, second)] == [
+        "registry-example-org-app-backup", "registry-example-org-app-release",
+    ]
+    assert first["spec"]["scopes"] == second["spec"]["scopes"] == ["r.io/ns", APP]
+    assert second["spec"]["policy"] == {
+        "rootOfTrust": {"policyType": "PublicKey", "publicKey": {"keyData": b64(public("release").pem)}},
+        "signedIdentity": {"matchPolicy": "MatchRepository"},
+    }
+
+
+def test_other_roots_of_trust(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rendering, "roots_of", lambda _identity: ("root\n",))
+    (logged,) = documents("openshift", authorities={"release": key("a", log=LOG)})
+    assert logged["spec"]["policy"]["rootOfTrust"]["publicKey"]["rekorKeyData"] == b64(public("log").pem)
+    (pki,) = documents("openshift", authorities={"release": ca(intermediates_path="ca/sub.pem")})
+    assert pki["spec"]["policy"]["rootOfTrust"] == {"policyType": "PKI", "pki": {
+        "caRootsData": b64(bench.root("root")), "caIntermediatesData": b64(bench.root("sub")),
+        "pkiCertificateSubject": {"hostname": "signer.example.org"},
+    }}
+    (person,) = documents("openshift", authorities={"release": with_root(keyless()) | {"log": LOG}})
+    assert person["spec"]["policy"]["rootOfTrust"]["fulcioCAWithRekor"]["fulcioSubject"] == {
+        "oidcIssuer": "https://accounts.example.org", "signedEmail": "release@example.org",
+    }
+
+
+# --- policy-controller -----------------------------------------------------------------------------------------------
+
+
+def specs(*rules: Json, **members: t.Any) -> dict[str, Json]:
+    return {
+        one["metadata"]["name"]: one["spec"] for one in documents("policy_controller", *rules, **members)
+        if one["kind"] != "ConfigMap"
+    }
+
+
+def test_any_of_several_authorities_is_one_policy() -> None:
+    found = specs(rule(APP, any_of=["release", "both"]), authorities={"release": key("release"), "both": TWO_KEYS})
+    (only,) = found.values()
+    assert only["mode"] == "enforce"
+    assert [(one["name"], one["key"]) for one in only["authorities"]] == [
+        (name, {"data": public(owner).pem, "hashAlgorithm": "sha256"})
+        for name, owner in (("release", "release"), ("both", "g1"), ("both-2", "g2"))
+    ]
+
+
+def test_all_of_several_authorities_are_several_policies() -> None:
+    found = specs(rule(APP, any_of=["release", "backup"], threshold=2))
+    assert [[one["name"] for one in spec["authorities"]] for spec in found.values()] == [["release"], ["backup"]]
+    first, second = found.values()
+    assert first["images"] == second["images"]
+
+
+def test_what_an_attestation_demands_is_a_policy_of_its_own() -> None:
+    kind = "https://slsa.dev/provenance/v1"
+    found = specs(rule(APP, attestations=[{"predicate_type": kind, "any_of": ["backup"]}]))
+    signed, attested = found.values()
+    assert all("attestations" not in one for one in signed["authorities"])
+    assert [one["attestations"][0]["predicateType"] for one in attested["authorities"]] == [kind]
+
+
+@pytest.mark.parametrize(("pattern", "globs"), [
+    (APP, [f"{APP}@*", f"{APP}:*"]), ("r.io/ns/**", ["r.io/ns@*", "r.io/ns:*", "r.io/ns/**"]), ("r.io/**", ["r.io/**"]),
+    ("docker.io/acme/rs-*", ["index.docker.io/acme/rs-*@*", "index.docker.io/acme/rs-*:*"]),
+    ("*.example.org/**", ["*.example.org/**"]), ("nginx.io/a*", ["nginx.io/a*@*", "nginx.io/a*:*"]),
+])
+def test_globs(pattern: str, globs: list[str]) -> None:
+    (only,) = specs(rule(pattern)).values()
+    assert [one["glob"] for one in only["images"]] == globs
+
+
+def test_mirrors_are_further_globs() -> None:
+    (only,) = specs(rule(APP, mirrors=["mirror.example.org/x"])).values()
+    assert [one["glob"] for one in only["images"]][2:] == [
+        "mirror.example.org/x/app@*", "mirror.example.org/x/app:*",
+    ]
+
+
+def test_certificates_logs_and_timestamps_are_in_trust_roots() -> None:
+    found = specs(authorities={"release": ca(
+        san={"type": "uri", "regexp": "https://ci\\.example\\.org/.+"}, intermediates_path="ca/sub.pem", timestamp=STAMPS,
+    )})
+    (authority,) = found[APP.replace("/", "-").replace(".", "-")]["authorities"]
+    assert authority["keyless"] == {
+        "identities": [{"issuerRegExp": "^$", "subjectRegExp": "^(?:https://ci\\.example\\.org/.+)$"}],
+        "trustRootRef": "release-root", "insecureIgnoreSCT": True,
+    }
+    assert authority["rfc3161timestamp"] == {"trustRootRef": "release-root"}
+    keys = found["release-root"]["sigstoreKeys"]
+    assert keys["certificateAuthorities"][0]["certChain"] == b64(bench.root("sub"), bench.root("root"))
+    assert keys["timestampAuthorities"][0]["certChain"] == b64(bench.root("tsa"))
+    found = specs(authorities={"release": key("a", log=LOG)})
+    assert found["release-root"]["sigstoreKeys"]["tLogs"] == [{
+        "baseURL": "https://rekor.example.org", "hashAlgorithm": "sha-256", "publicKey": b64(public("log").pem),
+    }]
+
+
+def test_expressions_of_keyless_authorities_are_anchored() -> None:
+    found = specs(authorities={"release": {"keyless": {"issuer_regexp": "https://[ab]", "subject_regexp": "x|y"}}})
+    (only,) = found.values()
+    assert only["authorities"][0]["keyless"] == {
+        "identities": [{"issuerRegExp": "^(?:https://[ab])$", "subjectRegExp": "^(?:x|y)$"}],
+    }
+
+
+@pytest.mark.parametrize(("default", "answer"), [("reject", "deny"), ("accept", "allow")])
+def test_what_no_policy_is_about(default: str, answer: str) -> None:
+    found = documents("policy_controller", default=default)
+    assert found[-1]["data"]["no-match-policy"] == answer
+
+
+def test_other_hashes_are_named() -> None:
+    (only,) = specs(authorities={"release": key("p384-a", signature_algorithm="ecdsa-sha384")}).values()
+    assert only["authorities"][0]["key"]["hashAlgorithm"] == "sha384"
+
+
+# --- trusted roots ---------------------------------------------------------------------------------------------------
+
+
+def test_roots_of_a_trusted_root() -> None:
+    from cryptography import x509
+    from cryptography.hazmat.primitives import serialization
+
+    der = x509.load_pem_x509_certificate(bench.root("fulcio").encode()).public_bytes(serialization.Encoding.DER)
+    raw = base64.b64encode(der).decode()
+    text = json.dumps({"certificateAuthorities": [{"certChain": {"certificates": [{"rawBytes": raw}]}}]})
+    assert rendering.roots_of(Keyless("i", None, "s", None, text)) == (bench.root("fulcio"),)
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"certificateAuthorities": [{}]}',
+                                  '{"certificateAuthorities": [{"certChain": {"certificates": [{"rawBytes": "AAAA"}]}}]}'])
+def test_a_trusted_root_without_roots(text: str) -> None:
+    with pytest.raises(FormatError, match="trusted root"):
+        rendering.roots_of(Keyless("i", None, "s", None, text))
