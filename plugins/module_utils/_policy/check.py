@@ -83,6 +83,9 @@ ROWS: dict[str, tuple[str, str]] = {
         "{pattern} overlaps with {other} of rule {rule}, and there every rule that matches must be satisfied",
         "Make the patterns disjoint.",
     ),
+    "same_scope": (
+        "{pattern} and {other} of rule {rule} are one scope there", "Put both under one rule, or leave one out.",
+    ),
     "default_unsupported": ("{words}", "Use default: {instead}."),
     "denial_unsupported": (
         "it cannot deny single keys, and {count} of denied_key_ids may be in certificates that it would accept",
@@ -119,13 +122,15 @@ class Abilities:
     """What an enforcer can express, in one version.
 
     C(mixes) says that keys and certificates may stand under one choice, C(any_of_keys_only) that a choice is one of
-    keys only, C(logs_differ) that its authorities may demand different logs; C(max_keys) bounds an authority's keys.
+    keys only, C(logs_differ) that its authorities may demand different logs; C(max_keys) bounds an authority's keys,
+    and C(merges_scopes) says that a repository and the namespace of the same name are one.
     """
 
     choices: frozenset[Choice]
     identities: frozenset[IdentityKind]
     patterns: frozenset[Kind]
     overlap: Overlap = "most specific"
+    merges_scopes: bool = False
     defaults: frozenset[str] = frozenset(("reject", "accept"))
     max_keys: int | None = None
     mixes: bool = False
@@ -153,6 +158,7 @@ def refusals(policy: Policy, abilities: Abilities) -> tuple[Refusal, ...]:
         *(found for authority in used.values() for found in _of_authority(policy, authority, abilities)),
         *(found for rule in policy.rules for found in _of_rule(rule, abilities)),
         *(_overlaps(policy) if abilities.overlap == "all" else ()),
+        *(_merged_scopes(policy) if abilities.merges_scopes else ()),
         *_of_denials(policy, used.values()),
     )
 
@@ -280,6 +286,15 @@ def _overlaps(policy: Policy) -> t.Iterator[Refusal]:
             if other is not None:
                 place = f"{second.path}.images"
                 yield refusal("overlapping_rules", place, pattern=pattern, other=other, rule=first.name)
+
+
+def _merged_scopes(policy: Policy) -> t.Iterator[Refusal]:
+    for first, second in itertools.combinations(policy.rules, 2):
+        known = {(one.host, one.path, one.kind == "domain"): one for one in first.patterns}
+        for pattern in second.patterns:
+            other = known.get((pattern.host, pattern.path, pattern.kind == "domain"))
+            if other is not None:
+                yield refusal("same_scope", f"{second.path}.images", pattern=pattern, other=other, rule=first.name)
 
 
 def _of_denials(policy: Policy, used: t.Iterable[Authority]) -> t.Iterator[Refusal]:

@@ -5,7 +5,8 @@
 """C(policy.json) and C(registries.d) of podman, skopeo, buildah and CRI-O.
 
 Source: containers-policy.json(5) and containers-registries.d(5) of containers/image, whose versions are meant. Scopes
-are prefixes on component boundaries, of which the most specific counts alone.
+are prefixes on component boundaries, of which the most specific counts alone: that of a repository is that of all below
+it, too. So signatures for a repository must name it, and those of what lies below, which name that, do not count.
 """
 
 from __future__ import annotations
@@ -41,15 +42,16 @@ def abilities(version: Version) -> Abilities | None:
         patterns=frozenset(("repository", "tree", "domain")), max_keys=None if version >= _LISTS else 1,
         san_types=frozenset(("dns", "email")), keyless_needs_log=True, keyless_needs_root=True,
         logs=frozenset(("keys", "keyless")), log_algorithms=frozenset(("ec",)), any_of_keys_only=True,
-        logs_differ=False,
+        logs_differ=False, merges_scopes=True,
     )
 
 
 def render(policy: Policy, version: Version) -> Files:
     """Return the files; the policy was checked."""
+    del version
     default = [{"type": "reject" if policy.default == "reject" else "insecureAcceptAnything"}]
     scopes = {
-        scope(pattern): _requirements(rule, version) for rule in policy.rules for pattern in rule.patterns
+        one: _requirements(rule, identity) for rule in policy.rules for one, identity in scopes_of(rule).items()
     }
     document: dict[str, t.Any] = {"default": default}
     if scopes:
@@ -62,37 +64,49 @@ def scope(pattern: Pattern) -> str:
     return str(pattern).removesuffix("/**")
 
 
-def _requirements(rule: Rule, version: Version) -> list[dict[str, t.Any]]:
+def scopes_of(rule: Rule) -> dict[str, str]:
+    """Return the scopes of a rule, each with the repository that signatures must name; none for the image's own.
+
+    In a mirror, signatures name what they were made for.
+    """
+    found: dict[str, str] = {}
+    # Those of namespaces come last, as they include the repository of the same name.
+    for image in sorted(rule.images, key=lambda one: one.kind != "repository"):
+        for pattern in (image, *(image.at(mirror) for mirror in rule.mirrors)):
+            found[scope(pattern)] = str(image) if image.kind == "repository" else ""
+    return found
+
+
+def _requirements(rule: Rule, repository: str) -> list[dict[str, t.Any]]:
     """Return what must all hold: any of several keys is one requirement, all of several authorities are several."""
-    if len(rule.any_of) > 1 and rule.threshold == 1:
-        return [_by_keys(rule.any_of, version)]
-    return [_by(authority, version) for authority in sorted(rule.any_of, key=lambda one: one.name)]
+    # Payloads of cosign have no tag: the default, which wants one, would refuse every image by tag.
+    named = {"type": "exactRepository", "dockerRepository": repository} if repository else {"type": "matchRepository"}
+    several = [rule.any_of] if rule.threshold == 1 else [
+        (authority,) for authority in sorted(rule.any_of, key=lambda one: one.name)
+    ]
+    return [{"type": "sigstoreSigned", **_trusted(authorities), "signedIdentity": named} for authorities in several]
 
 
-def _by(authority: Authority, version: Version) -> dict[str, t.Any]:
+def _trusted(authorities: t.Sequence[Authority]) -> dict[str, t.Any]:
+    """Return any of several authorities: keys, or one of another kind."""
+    authority = authorities[0]
     identity = authority.identity
     if isinstance(identity, Certified):
-        return _signed(pki=_pki(identity))
+        return {"pki": _pki(identity)}
     if isinstance(identity, Keyless):
         log = t.cast(Log, authority.log)
-        return _signed(
-            fulcio={
-                "caData": rendering.encoded(*rendering.roots_of(identity)), "oidcIssuer": identity.issuer,
-                "subjectEmail": identity.subject,
-            },
-            rekorPublicKeyData=rendering.encoded(log.public_key),
-        )
-    return _by_keys((authority,), version)
-
-
-def _by_keys(authorities: t.Sequence[Authority], version: Version) -> dict[str, t.Any]:
+        fulcio = {
+            "caData": rendering.encoded(*rendering.roots_of(identity)), "oidcIssuer": identity.issuer,
+            "subjectEmail": identity.subject,
+        }
+        return {"fulcio": fulcio, "rekorPublicKeyData": rendering.encoded(log.public_key)}
     keys = sorted({key.key_id: key.pem for authority in authorities for key in authority.keys}.items())
     logs = {authority.log.public_key for authority in authorities if authority.log}  # one, or none: it was checked
     texts = [rendering.encoded(text) for _key_id, text in keys]
     given: dict[str, t.Any] = {"keyData": texts[0]} if len(texts) == 1 else {"keyDatas": texts}
     if logs:
         given["rekorPublicKeyData"] = rendering.encoded(*logs)
-    return _signed(**given)
+    return given
 
 
 def _pki(identity: Certified) -> dict[str, str]:
@@ -103,16 +117,11 @@ def _pki(identity: Certified) -> dict[str, str]:
     return found
 
 
-def _signed(**members: t.Any) -> dict[str, t.Any]:
-    # Payloads of cosign have no tag: the default, which wants one, would refuse every image by tag.
-    return {"type": "sigstoreSigned", **members, "signedIdentity": {"type": "matchRepository"}}
-
-
 def _registries(policy: Policy) -> str:
     """Return where signatures are looked for: beside the images, also in mirrors.
 
     JSON texts are YAML, so that no library is needed on the host.
     """
-    places = {scope(pattern) for rule in policy.rules for pattern in rule.patterns}
+    places = {one for rule in policy.rules for one in scopes_of(rule)}
     lines = [f"  {json.dumps(place)}:\n    use-sigstore-attachments: true\n" for place in sorted(places)]
     return "docker:\n" + "".join(lines) if lines else "docker: {}\n"

@@ -5,7 +5,8 @@
 """C(ClusterImagePolicy) of OpenShift (config.openshift.io/v1), one for each authority that a rule demands.
 
 The machine-config operator makes files of containers/image of them. One policy takes one key, and policies with the
-same scope must all be satisfied: any of several keys cannot be said. What no scope covers is up to the nodes.
+same scope must all be satisfied: any of several keys cannot be said. What no scope covers is up to the nodes. A
+repository has a policy of its own, as signatures must name it: see C(containers).
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import typing as t
 
 from . import rendering
 from .check import Abilities
-from .containers import scope
+from .containers import scopes_of
 from .model import Authority, Certified, Keyless, Log, Policy, Rule
 from .rendering import Files, Version
 
@@ -34,30 +35,40 @@ def abilities(version: Version) -> Abilities | None:
         patterns=frozenset(("repository", "tree", "domain")), defaults=frozenset(("accept",)), max_keys=1,
         san_types=frozenset(("dns", "email")), keyless_needs_log=True, keyless_needs_root=True,
         logs=frozenset(("keys", "keyless")), log_algorithms=frozenset(("ec",)),
+        merges_scopes=True,
     )
 
 
 def render(policy: Policy, version: Version) -> Files:
     """Return the file; the policy was checked."""
     del version
-    wanted = [(rule, authority) for rule in policy.rules for authority in rule.any_of]
-    names = rendering.names_of(f"{rule.name} {authority.name}" for rule, authority in wanted)
-    documents = [
-        _policy(names[f"{rule.name} {authority.name}"], rule, authority) for rule, authority in wanted
+    wanted = [
+        (f"{rule.name} {authority.name} {repository}", scopes, repository, authority)
+        for rule in policy.rules for repository, scopes in _by_repository(rule).items() for authority in rule.any_of
     ]
-    return {FILE: rendering.as_yaml(*sorted(documents, key=lambda one: str(one["metadata"]["name"])))}
+    wanted.sort(key=lambda one: one[0])
+    names = rendering.names_of(text for text, *_rest in wanted)
+    return {FILE: rendering.as_yaml(*(
+        _policy(names[text], scopes, repository, authority) for text, scopes, repository, authority in wanted
+    ))}
 
 
-def _policy(name: str, rule: Rule, authority: Authority) -> dict[str, t.Any]:
+def _by_repository(rule: Rule) -> dict[str, list[str]]:
+    """Return the scopes of a rule by the repository that signatures must name."""
+    found: dict[str, list[str]] = {}
+    for one, repository in sorted(scopes_of(rule).items()):
+        found.setdefault(repository, []).append(one)
+    return found
+
+
+def _policy(name: str, scopes: list[str], repository: str, authority: Authority) -> dict[str, t.Any]:
+    identity: dict[str, t.Any] = {"matchPolicy": "MatchRepository"}
+    if repository:
+        identity = {"matchPolicy": "ExactRepository", "exactRepository": {"repository": repository}}
     return {
         "apiVersion": "config.openshift.io/v1", "kind": "ClusterImagePolicy", "metadata": {"name": name},
         "spec": {
-            "scopes": sorted(scope(pattern) for pattern in rule.patterns),
-            "policy": {
-                "rootOfTrust": _root_of_trust(authority),
-                # The default wants a tag in the payload, where cosign writes none.
-                "signedIdentity": {"matchPolicy": "MatchRepository"},
-            },
+            "scopes": scopes, "policy": {"rootOfTrust": _root_of_trust(authority), "signedIdentity": identity},
         },
     }
 

@@ -150,6 +150,10 @@ ROWS = [
     Row("rules that overlap in a mirror", {
         "rules": [rule("mirror.example.org/**"), rule(APP, any_of=["backup"], mirrors=["mirror.example.org/x"])],
     }, {"policy_controller": ["overlapping_rules"]}),
+    Row("repository and namespace of one name", {
+        "rules": [rule("r.io/ns"), rule("r.io/ns/**", any_of=["backup"])],
+    }, {**both(["same_scope"]), "policy_controller": ["overlapping_rules"]}),
+    Row("repository and namespace of one name in one rule", {"rules": [rule("r.io/ns", "r.io/ns/**")]}, {}),
     Row("default", {"default": "reject"}, {"openshift": ["default_unsupported"]}),
 ]
 

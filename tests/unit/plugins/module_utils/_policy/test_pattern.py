@@ -49,7 +49,8 @@ def test_how_a_pattern_is_written(text: str, written: str) -> None:
 
 @pytest.mark.parametrize("text", [
     "", "*", "**", "/**", "app", "ns/app", "ns/**", "r.io", "r.io/", "r.io/*", "r.io/ns/*", "r.io/*/app",
-    "r.io/ns*/app", "r.io/ns/**/app", "r.io/ns**", "r.io/app:1", "r.io/app:*", "r.io/app@sha256:" + "0" * 64, "r.io/App", "r.io/a?",
+    "r.io/ns*/app", "r.io/ns/**/app", "r.io/ns**", "r.io/app:1", "r.io/app:*", "r.io/app@sha256:" + "0" * 64,
+    "r.io/App", "r.io/a?",
     "r.io/[ab]", "r.io/{a,b}", "*.example.org", "*.example.org/app", "*.example.org/ns/**", "*.example.org:5000/**",
     "*example.org/**", "*.*.org/**", "r.*.org/**", "https://r.io/app", "r.io/app/", "r.io//app", "r.io/ns//**",
     "r io/a", "r.io/ns/a**", "*.-a.org/**", "**/app", "r.io/ns/\n**",

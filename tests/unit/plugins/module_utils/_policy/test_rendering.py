@@ -141,14 +141,14 @@ def requirements(*rules: Json, **members: t.Any) -> list[Json]:
     return t.cast("list[Json]", found)
 
 
-IDENTITY = {"signedIdentity": {"type": "matchRepository"}}
+NAMED = {"signedIdentity": {"type": "exactRepository", "dockerRepository": APP}}
 
 
 def test_one_key_for_one_repository() -> None:
     assert policy_json() == {
         "default": [{"type": "reject"}],
         "transports": {"docker": {APP: [
-            {"type": "sigstoreSigned", "keyData": b64(public("release").pem), **IDENTITY},
+            {"type": "sigstoreSigned", "keyData": b64(public("release").pem), **NAMED},
         ]}},
     }
 
@@ -192,6 +192,14 @@ def test_a_log_is_demanded_of_keys() -> None:
     assert only["rekorPublicKeyData"] == b64(public("log").pem)
 
 
+def test_what_signatures_must_name() -> None:
+    policy = policy_json(rule(APP, "r.io/ns/**", mirrors=["m.io/x"]), rule("q.io/a", "q.io/a/**"))
+    found = policy["transports"]["docker"]
+    assert {scope: one[0]["signedIdentity"].get("dockerRepository") for scope, one in found.items()} == {
+        APP: APP, "m.io/x/app": APP, "r.io/ns": None, "m.io/x/ns": None, "q.io/a": None,
+    }
+
+
 def test_scopes_are_without_wildcards_at_their_end() -> None:
     found = policy_json(rule("r.io/ns/**"), rule("*.example.org/**"), rule("q.io/**"), rule("docker.io/nginx"))
     assert list(found["transports"]["docker"]) == ["*.example.org", "docker.io/library/nginx", "q.io", "r.io/ns"]
@@ -215,14 +223,20 @@ def test_the_default_that_accepts() -> None:
 
 
 def test_one_policy_for_each_authority() -> None:
-    first, second = documents("openshift", rule(APP, "r.io/ns/**", any_of=["release", "backup"], threshold=2))
-    assert [one["metadata"]["name"] for one in (first, second)] == [
-        "registry-example-org-app-backup", "registry-example-org-app-release",
-    ]
-    assert first["spec"]["scopes"] == second["spec"]["scopes"] == ["r.io/ns", APP]
+    first, second = documents("openshift", rule("r.io/ns/**", "q.io/**", any_of=["release", "backup"], threshold=2))
+    assert [one["metadata"]["name"] for one in (first, second)] == ["r-io-ns-backup", "r-io-ns-release"]
+    assert first["spec"]["scopes"] == second["spec"]["scopes"] == ["q.io", "r.io/ns"]
     assert second["spec"]["policy"] == {
         "rootOfTrust": {"policyType": "PublicKey", "publicKey": {"keyData": b64(public("release").pem)}},
         "signedIdentity": {"matchPolicy": "MatchRepository"},
+    }
+
+
+def test_a_repository_has_a_policy_of_its_own() -> None:
+    found = documents("openshift", rule(APP, "r.io/ns/**", mirrors=["m.io"]))
+    assert {tuple(one["spec"]["scopes"]): one["spec"]["policy"]["signedIdentity"] for one in found} == {
+        ("m.io/app", APP): {"matchPolicy": "ExactRepository", "exactRepository": {"repository": APP}},
+        ("m.io/ns", "r.io/ns"): {"matchPolicy": "MatchRepository"},
     }
 
 
@@ -295,7 +309,8 @@ def test_mirrors_are_further_globs() -> None:
 
 def test_certificates_logs_and_timestamps_are_in_trust_roots() -> None:
     found = specs(authorities={"release": ca(
-        san={"type": "uri", "regexp": "https://ci\\.example\\.org/.+"}, intermediates_path="ca/sub.pem", timestamp=STAMPS,
+        san={"type": "uri", "regexp": "https://ci\\.example\\.org/.+"}, intermediates_path="ca/sub.pem",
+        timestamp=STAMPS,
     )})
     (authority,) = found[APP.replace("/", "-").replace(".", "-")]["authorities"]
     assert authority["keyless"] == {
@@ -344,8 +359,10 @@ def test_roots_of_a_trusted_root() -> None:
     assert rendering.roots_of(Keyless("i", None, "s", None, text)) == (bench.root("fulcio"),)
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{}", '{"certificateAuthorities": [{}]}',
-                                  '{"certificateAuthorities": [{"certChain": {"certificates": [{"rawBytes": "AAAA"}]}}]}'])
+@pytest.mark.parametrize("text", [
+    "", "[]", "{}", '{"certificateAuthorities": [{}]}',
+    '{"certificateAuthorities": [{"certChain": {"certificates": [{"rawBytes": "AAAA"}]}}]}',
+])
 def test_a_trusted_root_without_roots(text: str) -> None:
     with pytest.raises(FormatError, match="trusted root"):
         rendering.roots_of(Keyless("i", None, "s", None, text))
