@@ -15,12 +15,10 @@ import re
 import typing as t
 from dataclasses import dataclass
 
-from .._libraries import optional
+from .._keys import pem
+from . import certificates
 from .model import Authority, Certified, Keyless, Keys, Policy, Rule
 from .pattern import Kind
-
-with optional():
-    from cryptography import x509
 
 # How a rule may demand several authorities: any one of them, every one, or some number between.
 Choice = t.Literal["any", "all", "some"]
@@ -231,7 +229,7 @@ def _of_life(policy: Policy, identity: Certified, path: str) -> t.Iterator[Refus
         return
     end = datetime.datetime.strptime(policy.not_after, "%Y-%m-%dT%H:%M:%S%z")
     for text in (*identity.roots, *identity.intermediates):
-        ends = x509.load_pem_x509_certificate(text.encode()).not_valid_after_utc
+        ends = certificates.end_of(text)
         if ends < end:
             yield refusal("short_life", path, ends=ends.strftime("%Y-%m-%d"))
 
@@ -247,8 +245,6 @@ def _of_keyless(authority: Authority, identity: Keyless, path: str, abilities: A
 
 
 def _takes_log(public_key: str, abilities: Abilities) -> bool:
-    from .._keys import pem
-
     if abilities.log_algorithms is None:
         return True
     return pem.read_public_key(public_key.encode(), where="log").algorithm.family in abilities.log_algorithms

@@ -10,14 +10,10 @@ import typing as t
 
 from .._errors import HallmarkError
 from .._keys import algorithms, pem
-from .._libraries import optional
 from .._signing import certificate_path, identity, linear_match
+from . import certificates
 from .document import Node
 from .model import Authority, Certified, Identity, Keyless, Keys, Log
-
-with optional():
-    from cryptography import x509
-    from cryptography.hazmat.primitives import serialization
 
 KINDS = ("public_key_path", "public_key_content", "generations", "ca_path", "ca_content", "keyless")
 # Signatures by the keys of other generations do not count, or do not count any longer.
@@ -186,16 +182,12 @@ class Reader:
 
     def _certificates(self, node: Node, *, is_path: bool, are_issuers: bool = True) -> tuple[str, ...] | None:
         text = node.text()
+        read = certificates.read_issuers if are_issuers else certificates.read
         try:
-            read = certificate_path.read_certificates(self._data(text, is_path), where=node.path) if text else ()
+            return read(self._data(text, is_path), where=node.path) if text else None
         except HallmarkError as exc:
             node.wrong(exc.cause)
             return None
-        for one in read if are_issuers else ():
-            if not _is_issuer(one):
-                name = one.subject.rfc4514_string()[:100]
-                node.wrong(f"the certificate of {name!r} is not that of a CA; pin its key with public_key_path")
-        return tuple(one.public_bytes(serialization.Encoding.PEM).decode("ascii") for one in read) or None
 
     def _text_of(self, node: Node) -> str | None:
         path = node.text()
@@ -209,10 +201,3 @@ class Reader:
 
     def _data(self, text: str, is_path: bool) -> bytes:
         return self._read_file(text) if is_path else text.encode("utf-8", "replace")
-
-
-def _is_issuer(certificate: x509.Certificate) -> bool:
-    try:
-        return bool(certificate.extensions.get_extension_for_class(x509.BasicConstraints).value.ca)
-    except (x509.ExtensionNotFound, ValueError):
-        return False

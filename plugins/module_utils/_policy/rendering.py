@@ -14,12 +14,12 @@ from dataclasses import dataclass
 from .. import _base64
 from .._errors import FormatError
 from .._libraries import optional
+from . import certificates
 from .check import Refusal
 from .model import Keyless, Keys
 
 with optional():
     import yaml
-    from cryptography import x509
 
 Version = tuple[int, ...]
 Files = dict[str, str]
@@ -114,15 +114,12 @@ def exactly(text: str) -> str:
 
 def roots_of(identity: Keyless) -> tuple[str, ...]:
     """Return the certificates of the authorities in a Sigstore trusted root, as PEM. Raises FormatError (malformed)."""
-    from cryptography.hazmat.primitives import serialization
-
     try:
         authorities = json.loads(identity.trusted_root or "")["certificateAuthorities"]
         chains = [one["rawBytes"] for authority in authorities for one in authority["certChain"]["certificates"]]
-        loaded = [x509.load_der_x509_certificate(_base64.decode(raw)) for raw in chains]
+        return tuple(certificates.of_der(_base64.decode(raw)) for raw in chains)
     except (ValueError, KeyError, TypeError) as exc:
         raise FormatError(
             code="malformed", object="trusted_root_path", attempt="read the roots of a keyless authority",
             cause="it is no Sigstore trusted root with certificateAuthorities", advice="Give the file that TUF serves.",
         ) from exc
-    return tuple(one.public_bytes(serialization.Encoding.PEM).decode("ascii") for one in loaded)
