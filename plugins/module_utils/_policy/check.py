@@ -49,6 +49,10 @@ ROWS: dict[str, tuple[str, str]] = {
     "mixed_logs": (
         "it demands log entries of all authorities of a rule, of one log, or of none", "Demand the same log of each.",
     ),
+    "counted_keys": (
+        "it counts keys, and two generations of one authority would be two signers",
+        "Render the policy of one generation of each, or demand one or all of them.",
+    ),
     "identity_unsupported": ("it knows no {kind} authorities", "Pin public keys."),
     "algorithm_unsupported": (
         "it verifies SHA-256 only, and signatures of {algorithm} keys come with other hashes",
@@ -89,7 +93,6 @@ ROWS: dict[str, tuple[str, str]] = {
         "it cannot deny single keys, and {count} of denied_key_ids may be in certificates that it would accept",
         "Replace the CA, or pin public keys.",
     ),
-    "mirror_unsupported": ("it cannot be told of mirrors", "Write rules for the mirrors themselves."),
 }
 
 
@@ -121,7 +124,8 @@ class Abilities:
 
     C(mixes) says that keys and certificates may stand under one choice, C(any_of_keys_only) that a choice is one of
     keys only, C(logs_differ) that its authorities may demand different logs; C(max_keys) bounds an authority's keys,
-    and C(merges_scopes) says that a repository and the namespace of the same name are one.
+    C(merges_scopes) says that a repository and the namespace of the same name are one, C(counts_keys) that it counts
+    keys where authorities are meant.
     """
 
     choices: frozenset[Choice]
@@ -129,6 +133,7 @@ class Abilities:
     patterns: frozenset[Kind]
     overlap: Overlap = "most specific"
     merges_scopes: bool = False
+    counts_keys: bool = False
     defaults: frozenset[str] = frozenset(("reject", "accept"))
     max_keys: int | None = None
     mixes: bool = False
@@ -145,7 +150,6 @@ class Abilities:
     log_needs_url: bool = False
     timestamps: bool = False
     attestations: bool = False
-    mirrors: bool = True
 
 
 def refusals(policy: Policy, abilities: Abilities) -> tuple[Refusal, ...]:
@@ -211,7 +215,8 @@ def _of_keys(identity: Keys, path: str, abilities: Abilities) -> t.Iterator[Refu
         is_read = scheme in _SHA256 if scheme else key.algorithm.name in _READ_BY_ALL
         if not is_read and not abilities.other_hashes:
             yield refusal("algorithm_unsupported", path, algorithm=key.algorithm.name)
-    if scheme and "pss" in scheme:
+    # They would verify signatures of the usual kind instead, which do not count.
+    if scheme and ("pss" in scheme or scheme == "ed25519ph"):
         yield refusal("scheme_unsupported", path, algorithm=scheme)
 
 
@@ -264,6 +269,8 @@ def _of_rule(rule: Rule, abilities: Abilities) -> t.Iterator[Refusal]:
             (len(kinds) > 1 and not abilities.mixes) or (kinds != {"keys"} and abilities.any_of_keys_only)
         ):
             yield refusal("mixed_authorities", f"{rule.path}.{member}")
+        if abilities.counts_keys and 1 < threshold < count and any(len(one.keys) > 1 for one in authorities):
+            yield refusal("counted_keys", f"{rule.path}.{member}")
         if threshold < count and not abilities.logs_differ and len({one.log for one in authorities}) > 1:
             yield refusal("mixed_logs", f"{rule.path}.{member}")
     for number, image in enumerate(rule.images):
@@ -271,8 +278,6 @@ def _of_rule(rule: Rule, abilities: Abilities) -> t.Iterator[Refusal]:
             yield refusal("pattern_unsupported", f"{rule.path}.images[{number}]", pattern=image)
     if rule.attestations and not abilities.attestations:
         yield refusal("attestation_unsupported", f"{rule.path}.attestations")
-    if rule.mirrors and not abilities.mirrors:
-        yield refusal("mirror_unsupported", f"{rule.path}.mirrors")
 
 
 def _overlaps(policy: Policy) -> t.Iterator[Refusal]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import typing as t
 from dataclasses import dataclass
 
-from . import check, containers, openshift, policy_controller, rendering
+from . import check, containers, kyverno_cluster_policy, openshift, policy_controller, rendering
 from .check import Abilities
 from .model import Policy
 from .rendering import Files, Rendering, Version
@@ -25,6 +25,7 @@ class Enforcer:
 
 ENFORCERS: t.Mapping[str, Enforcer] = {
     "containers": Enforcer(containers.abilities, containers.render),
+    "kyverno_cluster_policy": Enforcer(kyverno_cluster_policy.abilities, kyverno_cluster_policy.render),
     "openshift": Enforcer(openshift.abilities, openshift.render),
     "policy_controller": Enforcer(policy_controller.abilities, policy_controller.render),
 }

@@ -81,7 +81,8 @@ def problems() -> t.Iterator[t.Callable[[Json], list[str]]]:
 
 @pytest.mark.parametrize(("enforcer", "row"), [
     pytest.param(enforcer, row, id=f"{enforcer}-{row.name.replace(' ', '-')}")
-    for enforcer in ("openshift", "policy_controller") for row in ROWS if enforcer not in row.codes
+    for enforcer in ("openshift", "policy_controller", "kyverno_cluster_policy")
+    for row in ROWS if enforcer not in row.codes
 ])
 def test_the_schemas_take_every_manifest(
     row: Row, enforcer: str, problems: t.Callable[[Json], list[str]], monkeypatch: pytest.MonkeyPatch
@@ -344,6 +345,89 @@ def test_what_no_policy_is_about(default: str, answer: str) -> None:
 def test_other_hashes_are_named() -> None:
     (only,) = specs(authorities={"release": key("p384-a", signature_algorithm="ecdsa-sha384")}).values()
     assert only["authorities"][0]["key"]["hashAlgorithm"] == "sha384"
+
+
+# --- Kyverno's ClusterPolicy -----------------------------------------------------------------------------------------
+
+
+def kyverno(*rules: Json, **members: t.Any) -> dict[str, Json]:
+    """The rules of the policy, by name."""
+    (only,) = documents("kyverno_cluster_policy", *rules, **members)
+    assert (only["spec"]["failurePolicy"], only["spec"]["background"]) == ("Fail", False)
+    return {one["name"]: one for one in only["spec"]["rules"]}
+
+
+def attestors(found: Json) -> list[Json]:
+    (only,) = found["verifyImages"]
+    assert (only["type"], only["failureAction"], only["required"], only["verifyDigest"]) == (
+        "Cosign", "Enforce", True, True,
+    )
+    return t.cast("list[Json]", only["attestors"])
+
+
+OFFLINE = {"rekor": {"ignoreTlog": True}, "ctlog": {"ignoreSCT": True}}
+
+
+def entry(owner: str, **members: t.Any) -> Json:
+    return {"keys": {"publicKeys": public(owner).pem, "signatureAlgorithm": "sha256", **OFFLINE, **members}}
+
+
+def test_kyverno_counts_entries_of_one_key_each() -> None:
+    known = {"release": key("release"), "both": TWO_KEYS}
+    name = APP.replace("/", "-").replace(".", "-")
+    found = kyverno(rule(APP, any_of=["release", "both"]), authorities=known)
+    assert attestors(found[name]) == [{"count": 1, "entries": [entry("release"), entry("g1"), entry("g2")]}]
+    found = kyverno(rule(APP, any_of=["release", "both"], threshold=2), authorities=known)
+    assert attestors(found[name]) == [
+        {"count": 1, "entries": [entry("release")]}, {"count": 1, "entries": [entry("g1"), entry("g2")]},
+    ]
+    known = {one: key(one) for one in "abc"}
+    found = kyverno(rule(APP, any_of=["a", "b", "c"], threshold=2), authorities=known)
+    assert attestors(found[name]) == [{"count": 2, "entries": [entry("a"), entry("b"), entry("c")]}]
+
+
+@pytest.mark.parametrize(("pattern", "references"), [
+    (APP, [f"{APP}:*", f"{APP}@*"]), ("r.io/ns/**", ["r.io/ns:*", "r.io/ns@*", "r.io/ns/*"]), ("r.io/**", ["r.io/*"]),
+    ("r.io/ns/rs-*", ["r.io/ns/rs-*"]), ("*.example.org/**", ["*.example.org/*"]),
+    ("docker.io/nginx", ["docker.io/library/nginx:*", "docker.io/library/nginx@*", "docker.io/nginx:*",
+                         "docker.io/nginx@*"]),
+    ("docker.io/acme/app", ["docker.io/acme/app:*", "docker.io/acme/app@*"]),
+    ("docker.io/library/**", ["docker.io/library:*", "docker.io/library@*", "docker.io/library/*", "docker.io/*"]),
+])
+def test_references_for_kyverno(pattern: str, references: list[str]) -> None:
+    found = kyverno(rule(pattern) | {"name": "it"})
+    assert found["it"]["verifyImages"][0]["imageReferences"] == references
+    # All else is denied by the same references.
+    spec = found["no-other-images"]["validate"]["pattern"]["spec"]
+    assert {one[0]["image"] for one in spec.values()} == {" | ".join(references)}
+    assert set(spec) == {"containers", "=(initContainers)", "=(ephemeralContainers)"}
+
+
+def test_kyverno_admits_all_else_where_the_policy_does() -> None:
+    assert list(kyverno(rule(APP) | {"name": "it"}, default="accept")) == ["it"]
+
+
+def test_attestations_are_a_rule_of_their_own_for_kyverno() -> None:
+    kind = "https://slsa.dev/provenance/v1"
+    found = kyverno(rule(APP, attestations=[{"predicate_type": kind, "any_of": ["backup"]}]) | {"name": "it"})
+    (attested,) = found["it-attestation-1"]["verifyImages"]
+    assert "attestors" not in attested
+    assert attested["attestations"] == [{"type": kind, "attestors": [{"count": 1, "entries": [entry("backup")]}]}]
+
+
+def test_logs_timestamps_and_people_for_kyverno(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = kyverno(rule(APP) | {"name": "it"}, authorities={"release": key("a", log=LOG, timestamp=STAMPS)})
+    (logged,) = attestors(found["it"])[0]["entries"]
+    assert logged["keys"]["rekor"] == {"url": "https://rekor.example.org", "pubkey": public("log").pem}
+    assert logged["keys"]["ctlog"] == {"ignoreSCT": True, "tsaCertChain": bench.root("tsa")}
+    monkeypatch.setattr(rendering, "roots_of", lambda _identity: ("root\n",))
+    person = with_root({"keyless": {"issuer": "https://i.example.org/*", "subject_regexp": "[ab]@example\\.org"}})
+    found = kyverno(rule(APP) | {"name": "it"}, authorities={"release": person | {"log": LOG}})
+    (only,) = attestors(found["it"])[0]["entries"]
+    assert {name: only["keyless"][name] for name in ("issuerRegExp", "subjectRegExp", "roots")} == {
+        "issuerRegExp": "^https://i\\.example\\.org/\\*$", "subjectRegExp": "^(?:[ab]@example\\.org)$",
+        "roots": "root\n",
+    }
 
 
 # --- trusted roots ---------------------------------------------------------------------------------------------------
