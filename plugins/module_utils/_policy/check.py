@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from .._keys import pem
 from . import certificates
 from .model import Authority, Certified, Keyless, Keys, Policy, Rule
-from .pattern import Kind
+from .pattern import Kind, Pattern
 
 # How a rule may demand several authorities: any one of them, every one, or some number between.
 Choice = t.Literal["any", "all", "some"]
@@ -281,21 +281,34 @@ def _of_rule(rule: Rule, abilities: Abilities) -> t.Iterator[Refusal]:
 
 
 def _overlaps(policy: Policy) -> t.Iterator[Refusal]:
-    for first, second in itertools.combinations(policy.rules, 2):
-        for pattern in second.patterns:
-            other = next((one for one in first.patterns if one.overlaps(pattern)), None)
-            if other is not None:
-                place = f"{second.path}.images"
-                yield refusal("overlapping_rules", place, pattern=pattern, other=other, rule=first.name)
+    """Yield a refusal for each pair of patterns, of two rules, that some repository is matched by."""
+    named = [(number, pattern) for number, rule in enumerate(policy.rules) for pattern in rule.patterns]
+    # Of two patterns of one host that overlap, the path of one begins with that of the other.
+    at: dict[tuple[str, str], list[tuple[int, Pattern]]] = {}
+    for number, pattern in named:
+        at.setdefault((pattern.host, pattern.path), []).append((number, pattern))
+    domains = [(number, pattern) for number, pattern in named if pattern.kind == "domain"]
+    pairs = {
+        tuple(sorted((one, other), key=lambda two: two[0]))
+        for one in named
+        for other in itertools.chain(domains, *(
+            at.get((one[1].host, one[1].path[:length]), ()) for length in range(len(one[1].path) + 1)
+        ))
+        if one[0] != other[0] and one[1].overlaps(other[1])
+    }
+    for (first, other), (second, pattern) in sorted(pairs, key=str):
+        place = f"{policy.rules[second].path}.images"
+        yield refusal("overlapping_rules", place, pattern=pattern, other=other, rule=policy.rules[first].name)
 
 
 def _merged_scopes(policy: Policy) -> t.Iterator[Refusal]:
-    for first, second in itertools.combinations(policy.rules, 2):
-        known = {(one.host, one.path, one.kind == "domain"): one for one in first.patterns}
-        for pattern in second.patterns:
-            other = known.get((pattern.host, pattern.path, pattern.kind == "domain"))
-            if other is not None:
-                yield refusal("same_scope", f"{second.path}.images", pattern=pattern, other=other, rule=first.name)
+    known: dict[tuple[str, str, bool], tuple[Rule, Pattern]] = {}
+    for rule in policy.rules:
+        for pattern in rule.patterns:
+            scope = (pattern.host, pattern.path, pattern.kind == "domain")
+            first, other = known.setdefault(scope, (rule, pattern))
+            if first is not rule:
+                yield refusal("same_scope", f"{rule.path}.images", pattern=pattern, other=other, rule=first.name)
 
 
 def _of_denials(policy: Policy, used: t.Iterable[Authority]) -> t.Iterator[Refusal]:

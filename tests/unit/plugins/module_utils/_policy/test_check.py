@@ -5,11 +5,13 @@
 
 from __future__ import annotations
 
+import itertools
 import typing as t
 
 import pytest
 from ansible_collections.hallmark.signing.plugins.module_utils._errors import FormatError
-from ansible_collections.hallmark.signing.plugins.module_utils._policy import check, enforcers
+from ansible_collections.hallmark.signing.plugins.module_utils._policy import check, enforcers, pattern
+from ansible_collections.hallmark.signing.tests.unit.plugins.module_utils._policy import test_pattern
 from ansible_collections.hallmark.signing.tests.unit.plugins.module_utils._policy.policy_bench import (
     Json,
     ca,
@@ -20,6 +22,8 @@ from ansible_collections.hallmark.signing.tests.unit.plugins.module_utils._polic
     read,
     rule,
 )
+from hypothesis import given
+from hypothesis import strategies as st
 
 APP = "registry.example.org/app"
 NEWEST = {"containers": "5.39.2", "openshift": "4.21", "policy_controller": "0.15.1",
@@ -191,6 +195,22 @@ def test_what_is_refused(row: Row, enforcer: str) -> None:
 def test_each_row_of_the_table_is_met() -> None:
     met = {code for row in ROWS for codes in row.codes.values() for code in codes} | {"version_unsupported"}
     assert set(check.ROWS) == met
+
+
+@given(st.lists(st.sampled_from(test_pattern.PATTERNS), min_size=2, max_size=8, unique=True))
+def test_all_pairs_of_patterns_that_overlap_are_told(texts: list[str]) -> None:
+    policy = read(document(*(rule(text) for text in texts)))
+    abilities = enforcers.policy_controller.abilities((0, 15, 1))
+    assert abilities is not None
+    found = {
+        frozenset((rules.name, one.message.partition(" ")[0]))
+        for one in check.refusals(policy, abilities) if one.code == "overlapping_rules"
+        for rules in policy.rules if f"of rule {rules.name}," in one.message
+    }
+    patterns = [pattern.parse(text) for text in texts]
+    assert found == {
+        frozenset((str(one), str(other))) for one, other in itertools.combinations(patterns, 2) if one.overlaps(other)
+    }
 
 
 @pytest.mark.parametrize(("enforcer", "version", "members", "codes"), [

@@ -79,13 +79,13 @@ _NAMES = [
     for host in ("r.org", "a.r.org", "b.a.r.org", "r.org:5000")
     for path in ("a", "ab", "abc", "a/a", "a/ab", "a/abc", "ab/a", "a/a/a")
 ]
-_PATTERNS = [
+PATTERNS = [
     *_NAMES, *(f"{name}/**" for name in _NAMES), *(f"{name}*" for name in _NAMES), "r.org/**", "a.r.org/**",
     "*.org/**", "*.r.org/**", "*.a.r.org/**",
 ]
 
 
-@given(st.sampled_from(_PATTERNS), st.sampled_from(_PATTERNS))
+@given(st.sampled_from(PATTERNS), st.sampled_from(PATTERNS))
 def test_patterns_overlap_if_some_name_is_matched_by_both(one: str, other: str) -> None:
     first, second = pattern.parse(one), pattern.parse(other)
     # Names with one more letter, or one more part, are all that is needed to find a witness.
@@ -94,7 +94,7 @@ def test_patterns_overlap_if_some_name_is_matched_by_both(one: str, other: str) 
     assert first.overlaps(second) is second.overlaps(first) is found
 
 
-@given(st.sampled_from(_PATTERNS), st.sampled_from(_PATTERNS), st.sampled_from(_NAMES))
+@given(st.sampled_from(PATTERNS), st.sampled_from(PATTERNS), st.sampled_from(_NAMES))
 def test_no_two_patterns_are_equally_specific(one: str, other: str, name: str) -> None:
     first, second = pattern.parse(one), pattern.parse(other)
     if first != second and first.matches(name) and second.matches(name):
