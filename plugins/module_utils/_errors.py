@@ -42,6 +42,7 @@ ReasonCode = t.Literal[
     "not_in_index",
     "parent_unsafe",
     "passphrase_invalid",
+    "policy_refused",
     "reference_mismatch",
     "registry_error",
     "service_unavailable",

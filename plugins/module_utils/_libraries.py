@@ -22,10 +22,10 @@ from ._errors import LibraryError
 FLOORS: dict[str, str] = {
     "cryptography": "42", "docker": "7.1", "nacl": "1.5",
     # Older ones trust the certificates that come with a timestamp.
-    "rfc3161_client": "1.0.9",
+    "rfc3161_client": "1.0.9", "yaml": "6",
 }
 KEYS_CRYPTOGRAPHY_FLOOR = "38"
-_PACKAGES = {"nacl": "PyNaCl", "rfc3161_client": "rfc3161-client"}
+_PACKAGES = {"nacl": "PyNaCl", "rfc3161_client": "rfc3161-client", "yaml": "PyYAML"}
 
 
 @contextmanager

@@ -16,7 +16,6 @@ import typing as t
 from dataclasses import dataclass
 
 from .._keys import pem
-from . import certificates
 from .model import Authority, Certified, Keyless, Keys, Policy, Rule
 from .pattern import Kind, Pattern
 
@@ -233,10 +232,8 @@ def _of_life(policy: Policy, identity: Certified, path: str) -> t.Iterator[Refus
     if policy.not_after is None:
         return
     end = datetime.datetime.strptime(policy.not_after, "%Y-%m-%dT%H:%M:%S%z")
-    for text in (*identity.roots, *identity.intermediates):
-        ends = certificates.end_of(text)
-        if ends < end:
-            yield refusal("short_life", path, ends=ends.strftime("%Y-%m-%d"))
+    if identity.ends < end:
+        yield refusal("short_life", path, ends=identity.ends.strftime("%Y-%m-%d"))
 
 
 def _of_keyless(authority: Authority, identity: Keyless, path: str, abilities: Abilities) -> t.Iterator[Refusal]:

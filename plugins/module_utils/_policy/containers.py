@@ -56,7 +56,8 @@ def render(policy: Policy, version: Version) -> Files:
     document: dict[str, t.Any] = {"default": default}
     if scopes:
         document["transports"] = {"docker": dict(sorted(scopes.items()))}
-    return {POLICY: rendering.as_json(document), REGISTRIES: _registries(policy)}
+    # The policy comes last: without the other file, no signature would be found.
+    return {REGISTRIES: _registries(policy), POLICY: rendering.as_json(document)}
 
 
 def scope(pattern: Pattern) -> str:

@@ -7,28 +7,43 @@
 from __future__ import annotations
 
 import typing as t
-from dataclasses import dataclass
 
-from . import check, containers, kyverno_cluster_policy, openshift, policy_controller, rendering
+from . import check, rendering
 from .check import Abilities
 from .model import Policy
 from .rendering import Files, Rendering, Version
 
 
-@dataclass(frozen=True)
-class Enforcer:
-    """What one enforcer is able to do in a version, None where it cannot verify, and how its files are made."""
+class Enforcer(t.Protocol):
+    """What each of the files of this folder about one enforcer has."""
 
-    abilities: t.Callable[[Version], Abilities | None]
-    render: t.Callable[[Policy, Version], Files]
+    def abilities(self, version: Version, /) -> Abilities | None:
+        """Return what the enforcer can express in a version, None where it cannot verify."""
+
+    def render(self, policy: Policy, version: Version, /) -> Files:
+        """Return the files for a policy that was checked, by relative path, in the order in which to write them."""
 
 
-ENFORCERS: t.Mapping[str, Enforcer] = {
-    "containers": Enforcer(containers.abilities, containers.render),
-    "kyverno_cluster_policy": Enforcer(kyverno_cluster_policy.abilities, kyverno_cluster_policy.render),
-    "openshift": Enforcer(openshift.abilities, openshift.render),
-    "policy_controller": Enforcer(policy_controller.abilities, policy_controller.render),
-}
+ENFORCERS = ("containers", "openshift", "policy_controller", "kyverno_cluster_policy")
+
+
+def load(name: str) -> Enforcer:
+    """Return an enforcer by its name; the others are not loaded, as Ansible compiles them for every task."""
+    if name == "containers":
+        from . import containers
+
+        return containers
+    if name == "openshift":
+        from . import openshift
+
+        return openshift
+    if name == "policy_controller":
+        from . import policy_controller
+
+        return policy_controller
+    from . import kyverno_cluster_policy
+
+    return kyverno_cluster_policy
 
 
 def render(policy: Policy, *, enforcer: str, version: str) -> Rendering:
@@ -36,7 +51,7 @@ def render(policy: Policy, *, enforcer: str, version: str) -> Rendering:
 
     Raises FormatError (input_invalid, malformed): a version that is none, a trusted root without roots.
     """
-    wanted = ENFORCERS[enforcer]
+    wanted = load(enforcer)
     numbers = rendering.version(version)
     abilities = wanted.abilities(numbers)
     if abilities is None:

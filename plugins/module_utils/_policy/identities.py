@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Reading the authorities of a trust policy: pinned keys, a private PKI, keyless signers."""
+"""Reading the authorities of a trust policy: pinned keys here, all others in C(signers)."""
 
 from __future__ import annotations
 
@@ -10,23 +10,20 @@ import typing as t
 
 from .._errors import HallmarkError
 from .._keys import algorithms, pem
-from .._signing import certificate_path, identity, linear_match
-from . import certificates
 from .document import Node
-from .model import Authority, Certified, Identity, Keyless, Keys, Log
+from .model import Authority, Identity, Keys, Log
 
 KINDS = ("public_key_path", "public_key_content", "generations", "ca_path", "ca_content", "keyless")
 # Signatures by the keys of other generations do not count, or do not count any longer.
 USABLE_STATES = ("published", "active", "retiring")
 STATES = ("staged", *USABLE_STATES, "withdrawn", "retired", "revoked", "abandoned")
 _MEMBERS = (*KINDS, "signature_algorithm", "intermediates_path", "san", "eku", "trusted_root_path", "log", "timestamp")
+_KEY_KINDS = KINDS[:3]
 _BELONGS = {
-    "signature_algorithm": ("public_key_path", "public_key_content", "generations"),
+    "signature_algorithm": _KEY_KINDS,
     "intermediates_path": ("ca_path", "ca_content"), "san": ("ca_path", "ca_content"),
     "eku": ("ca_path", "ca_content"), "trusted_root_path": ("keyless",),
 }
-_PROBE = "\u2603 no name of anybody"
-
 Members = t.Mapping[str, Node]
 
 
@@ -49,12 +46,13 @@ class Reader:
         for member, kinds in _BELONGS.items():
             if member in members and given[0] not in kinds:
                 members[member].wrong(f"it does not go with {given[0]}")
-        if given[0] == "keyless":
-            found: Identity | None = self._keyless(members)
-        elif given[0].startswith("ca_"):
-            found = self._certified(node, members)
+        if given[0] in _KEY_KINDS:
+            found: Identity | None = self._keys(members, given[0])
         else:
-            found = self._keys(members, given[0])
+            # Loaded where one is named: Ansible compiles what is imported for every task.
+            from . import signers
+
+            found = signers.Reader(self._data).identity(node, members)
         log = self._log(members["log"]) if "log" in members else None
         stamped = self._timestamp(members["timestamp"]) if "timestamp" in members else None
         return Authority(name, found, log, stamped) if found else None
@@ -97,57 +95,6 @@ class Reader:
         key = self._key(members[sources[0]], is_path=sources[0] == "public_key_path")
         return key if state in USABLE_STATES else None
 
-    def _certified(self, node: Node, members: Members) -> Certified | None:
-        source = next(members[name] for name in ("ca_path", "ca_content") if name in members)
-        roots = self._certificates(source, is_path="ca_path" in members)
-        between = members.get("intermediates_path")
-        intermediates = self._certificates(between, is_path=True) if between else ()
-        if "san" not in members:
-            node.wrong("san is missing: everybody whom the CA knows would be trusted", member="san")
-            return None
-        san = members["san"].members(("type", "value", "regexp"), required=("type",))
-        texts = {name: one.text() for name, one in san.items()}
-        eku = members["eku"].text() if "eku" in members else "codeSigning"
-        try:
-            identity.read_identity(texts)
-            certificate_path.usage_oid(eku or "codeSigning", where=members["eku"].path if "eku" in members else "")
-        except HallmarkError as exc:
-            members["san"].wrong(exc.cause)
-            return None
-        self._require_narrow(members["san"], texts.get("regexp"))
-        if roots is None or intermediates is None or eku is None:
-            return None
-        return Certified(
-            roots, intermediates, t.cast(t.Any, texts["type"]), texts.get("value"), texts.get("regexp"), eku
-        )
-
-    def _keyless(self, members: Members) -> Keyless | None:
-        node = members["keyless"]
-        given = node.members(("issuer", "issuer_regexp", "subject", "subject_regexp"))
-        texts = {name: one.text() for name, one in given.items()}
-        for one, other in (("issuer", "issuer_regexp"), ("subject", "subject_regexp")):
-            if (one in given) == (other in given):
-                node.wrong(f"it needs exactly one of {one} and {other}: any other signer would be trusted")
-            self._require_narrow(given.get(other, node), texts.get(other))
-        root = None
-        if "trusted_root_path" in members:
-            root = self._text_of(members["trusted_root_path"])
-        return Keyless(texts.get("issuer"), texts.get("issuer_regexp"), texts.get("subject"),
-                       texts.get("subject_regexp"), root)
-
-    @staticmethod
-    def _require_narrow(node: Node, expression: str | None) -> None:
-        """Note an expression that cannot be used, or that anybody's name matches."""
-        if expression is None:
-            return
-        try:
-            matcher = linear_match.compile_pattern(expression, where=node.path)
-        except HallmarkError as exc:
-            node.wrong(exc.cause)
-            return
-        if matcher.fullmatch(_PROBE):
-            node.wrong(f"{expression[:60]!r} matches any name")
-
     # --- what goes with them -----------------------------------------------------------------------------------------
 
     def _log(self, node: Node) -> Log | None:
@@ -169,7 +116,9 @@ class Reader:
             return None
         if "authority_path" not in members:
             return None
-        chain = self._certificates(members["authority_path"], is_path=True, are_issuers=False)
+        from . import signers
+
+        chain = signers.Reader(self._data).certificates(members["authority_path"], is_path=True, are_issuers=False)
         return chain if required else None
 
     def _key(self, node: Node, *, is_path: bool) -> pem.PublicKey | None:
@@ -179,25 +128,6 @@ class Reader:
         except HallmarkError as exc:
             node.wrong(f"{exc.object}: {exc.cause}" if is_path and text != exc.object else exc.cause)
             return None
-
-    def _certificates(self, node: Node, *, is_path: bool, are_issuers: bool = True) -> tuple[str, ...] | None:
-        text = node.text()
-        read = certificates.read_issuers if are_issuers else certificates.read
-        try:
-            return read(self._data(text, is_path), where=node.path) if text else None
-        except HallmarkError as exc:
-            node.wrong(exc.cause)
-            return None
-
-    def _text_of(self, node: Node) -> str | None:
-        path = node.text()
-        try:
-            return self._read_file(path).decode("utf-8") if path else None
-        except HallmarkError as exc:
-            node.wrong(exc.cause)
-        except UnicodeDecodeError:
-            node.wrong("it is no text")
-        return None
 
     def _data(self, text: str, is_path: bool) -> bytes:
         return self._read_file(text) if is_path else text.encode("utf-8", "replace")

@@ -9,14 +9,18 @@ Everything here is frozen and was checked by C(reading.read()): names are known,
 
 from __future__ import annotations
 
+import datetime
 import hashlib
 import json
 import typing as t
 from dataclasses import dataclass
 
 from .._keys.pem import PublicKey
-from .._signing.identity import NameType
 from .pattern import Pattern
+
+if t.TYPE_CHECKING:
+    # Loaded where a certificate is named: Ansible compiles what is imported for every task.
+    from .._signing.identity import NameType
 
 Default = t.Literal["reject", "accept"]
 
@@ -40,7 +44,8 @@ class Keys:
 class Certified:
     """A name that a private code-signing PKI vouches for; certificates are PEM, one block each.
 
-    Exactly one of C(value) and C(regexp) is given; an expression matches the whole name.
+    Exactly one of C(value) and C(regexp) is given; an expression matches the whole name. C(ends) is when the first of
+    the certificates does.
     """
 
     roots: tuple[str, ...]
@@ -49,6 +54,7 @@ class Certified:
     value: str | None
     regexp: str | None
     eku: str
+    ends: datetime.datetime
 
     def canonical(self) -> t.Any:
         """Return what it says, for the hash of the policy."""

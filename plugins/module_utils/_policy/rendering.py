@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from .. import _base64
 from .._errors import FormatError
 from .._libraries import optional
-from . import certificates
 from .check import Refusal
 from .model import Keyless, Keys
 
@@ -46,6 +45,35 @@ def version(text: str) -> Version:
             cause="it is no version", advice="Give the version that runs, such as 5.34.2.",
         )
     return tuple(int(one) for one in numbers[1].split("."))
+
+
+def parse_yaml(data: bytes, *, where: str) -> t.Any:
+    """Parse one document of YAML or JSON; times stay texts. Raises FormatError (malformed), also for a name twice."""
+    try:
+        return yaml.load(data, Loader=_loader())
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as exc:
+        raise FormatError(
+            code="malformed", object=where, attempt="read the policy", cause=" ".join(str(exc).split())[:300],
+            advice="Write one YAML document.",
+        ) from exc
+
+
+def _loader() -> t.Any:
+    class Loader(yaml.SafeLoader):
+        """Refuses what other readers understand differently: names that occur twice, and times."""
+
+        def construct_mapping(self, node: t.Any, deep: bool = False) -> t.Any:
+            """Construct a mapping whose names are all different."""
+            names = [self.construct_object(key, deep=True) for key, _value in node.value]
+            if len({str(name) for name in names}) != len(names):
+                raise yaml.constructor.ConstructorError(None, None, "a name occurs twice", node.start_mark)
+            return super().construct_mapping(node, deep=deep)
+
+    Loader.yaml_implicit_resolvers = {
+        first: [pair for pair in pairs if pair[0] != "tag:yaml.org,2002:timestamp"]
+        for first, pairs in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+    return Loader
 
 
 def name_of(text: str) -> str:
@@ -114,6 +142,8 @@ def exactly(text: str) -> str:
 
 def roots_of(identity: Keyless) -> tuple[str, ...]:
     """Return the certificates of the authorities in a Sigstore trusted root, as PEM. Raises FormatError (malformed)."""
+    from . import certificates
+
     try:
         authorities = json.loads(identity.trusted_root or "")["certificateAuthorities"]
         chains = [one["rawBytes"] for authority in authorities for one in authority["certChain"]["certificates"]]

@@ -45,7 +45,7 @@ def refused(enforcer: str, version: str, *rules: Json, **members: t.Any) -> list
     """Return the codes of what an enforcer refuses of a policy; OpenShift leaves all else to the nodes."""
     default = "accept" if enforcer == "openshift" else "reject"
     policy = read(document(*rules, **{"default": default, **members}))
-    abilities = enforcers.ENFORCERS[enforcer].abilities(enforcers.rendering.version(version))
+    abilities = enforcers.load(enforcer).abilities(enforcers.rendering.version(version))
     assert abilities is not None
     found = check.refusals(policy, abilities)
     for one in found:
@@ -200,7 +200,7 @@ def test_each_row_of_the_table_is_met() -> None:
 @given(st.lists(st.sampled_from(test_pattern.PATTERNS), min_size=2, max_size=8, unique=True))
 def test_all_pairs_of_patterns_that_overlap_are_told(texts: list[str]) -> None:
     policy = read(document(*(rule(text) for text in texts)))
-    abilities = enforcers.policy_controller.abilities((0, 15, 1))
+    abilities = enforcers.load("policy_controller").abilities((0, 15, 1))
     assert abilities is not None
     found = {
         frozenset((rules.name, one.message.partition(" ")[0]))

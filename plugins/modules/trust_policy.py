@@ -1,0 +1,245 @@
+#!/usr/bin/python
+# Copyright (c) the hallmark.signing authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: trust_policy
+short_description: Install a trust policy for what enforces it
+version_added: "1.0.0"
+description:
+  - Renders one trust policy for podman, skopeo, buildah and CRI-O, or as manifests for a cluster, and writes the files.
+  - What an enforcer cannot express is refused, with the reason and what to do instead. Then nothing is written.
+  - The files are written whole and read back, the one that switches the policy last. If anything fails, the former files
+    stand again. What somebody else wrote there is kept as C(NAME.former) the first time.
+  - Beside O(dest) lies a record, C(DEST.hallmark-signing.json), of which policy is installed. A policy with a lower version,
+    or another one with the same version, is refused.
+  - Manifests of clusters were checked against the schemas of their products, not run in a cluster.
+author:
+  - The hallmark.signing authors (@hallmark-signing)
+requirements:
+  - cryptography >= 42
+  - PyYAML >= 6 (only for O(policy_path), and for manifests)
+extends_documentation_fragment:
+  - hallmark.signing._attributes
+attributes:
+  check_mode:
+    support: full
+  diff_mode:
+    support: full
+  idempotent:
+    support: full
+options:
+  policy:
+    description:
+      - The policy. All of its mistakes are told at once, each with its place.
+      - C(version) is a number that rises with every change, C(not_after) when the policy ends, C(default) what becomes of
+        images that no rule is about, V(reject) or V(accept).
+      - C(authorities) are who may sign, by name. Each has one of C(public_key_path), C(public_key_content), C(generations) (a
+        list of C(generation), C(state) and a public key, of which those in state C(published), C(active) and C(retiring)
+        count), C(ca_path) or C(ca_content) with C(san), and C(keyless). C(log) and C(timestamp) say what else is required.
+      - C(rules) have C(name), C(images), C(any_of), C(threshold), C(mirrors) and C(attestations). Images are C(HOST/REPO),
+        C(HOST/NS/**), C(HOST/NS/PREFIX*) or C(*.DOMAIN/**). The most specific pattern wins.
+      - C(denied_key_ids) are keys that count for nobody.
+      - Paths in it are on the managed host.
+    type: dict
+  policy_path:
+    description: A file on the managed host with the policy, YAML or JSON.
+    type: path
+  enforcer:
+    description: What the policy is rendered for.
+    type: str
+    required: true
+    choices:
+      containers: podman, skopeo, buildah and CRI-O, C(policy.json) and C(registries.d).
+      openshift: C(ClusterImagePolicy) of OpenShift.
+      policy_controller: C(ClusterImagePolicy) and C(TrustRoot) of sigstore's policy-controller.
+      kyverno_cluster_policy: C(ClusterPolicy) of Kyverno.
+  enforcer_version:
+    description:
+      - Its version, which decides what it can express. For V(containers) that of the library containers/image; skopeo 1.18 and
+        podman 5.4 of Debian 13 have V(5.34.2).
+    type: str
+    required: true
+  dest:
+    description: Folder on the managed host, such as C(/etc/containers). Made if missing.
+    type: path
+    required: true
+seealso:
+  - module: hallmark.signing.image_verify
+"""
+
+EXAMPLES = r"""
+- name: Admit only what we signed, on a host with podman
+  hallmark.signing.trust_policy:
+    policy:
+      version: 3
+      authorities:
+        release: {public_key_path: /etc/hallmark-signing/release.pub}
+      rules:
+        - name: own images
+          images: ["registry.example.org/**"]
+          any_of: [release]
+    enforcer: containers
+    enforcer_version: 5.34.2
+    dest: /etc/containers
+
+- name: Write the manifests of the same policy for a cluster
+  hallmark.signing.trust_policy:
+    policy_path: /srv/gitops/policy.yaml
+    enforcer: policy_controller
+    enforcer_version: 0.15.1
+    dest: /srv/gitops/policy-controller
+"""
+
+RETURN = r"""
+policy_version:
+  description: The version of the policy; null if it could not be read.
+  returned: always
+  type: int
+  sample: 3
+policy_hash:
+  description: Hash of what the policy says, whatever its order; null if it could not be read.
+  returned: always
+  type: str
+  sample: 3dc87e
+effective_hash:
+  description: Hash of the files as they were read afterwards, or would be; null if there are none.
+  returned: always
+  type: str
+  sample: 5e884b
+files:
+  description: The files, in the order in which they are written.
+  returned: always
+  type: list
+  elements: dict
+  contains:
+    path:
+      description: Path below O(dest).
+      type: str
+      returned: always
+      sample: policy.json
+    sha256:
+      description: Hash of its content.
+      type: str
+      returned: always
+      sample: 3dc87e
+    changed:
+      description: Whether it was another one, or missing.
+      type: bool
+      returned: always
+      sample: true
+  sample: []
+rendered:
+  description: The texts of the files, by their paths below O(dest).
+  returned: always
+  type: dict
+  sample: {}
+refused:
+  description: What the enforcer cannot express, as code, policy_path, message and instead.
+  returned: always
+  type: list
+  elements: dict
+  sample: []
+reasons:
+  description: Why the task failed, as code, message, object and signature; see C(docs/reason_codes.md).
+  returned: always
+  type: list
+  elements: dict
+  sample: []
+"""
+
+import datetime
+import os
+import typing as t
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ..module_utils._ansible import deps, results
+from ..module_utils._custody import public_file
+from ..module_utils._errors import HallmarkError, Reason
+from ..module_utils._keys.files import read_key_file
+from ..module_utils._policy import enforcers, installing, reading, rendering
+from ..module_utils._policy.model import Policy
+
+
+def main() -> None:
+    """Run the module."""
+    module = AnsibleModule(
+        argument_spec={
+            "policy": {"type": "dict"},
+            "policy_path": {"type": "path"},
+            "enforcer": {
+                "type": "str", "required": True,
+                "choices": list(enforcers.ENFORCERS),
+            },
+            "enforcer_version": {"type": "str", "required": True},
+            "dest": {"type": "path", "required": True},
+        },
+        required_one_of=[("policy", "policy_path")],
+        mutually_exclusive=[("policy", "policy_path")],
+        supports_check_mode=True,
+    )
+    params = module.params
+    result: dict[str, t.Any] = {
+        "changed": False, "policy_version": None, "policy_hash": None, "effective_hash": None, "files": [],
+        "rendered": {}, "refused": [],
+    }
+    needs_yaml = params["policy_path"] is not None or params["enforcer"] != "containers"
+    deps.require_libraries(module, "cryptography", *(["yaml"] if needs_yaml else []), empty=result)
+    try:
+        policy = _policy(params)
+        result.update(policy_version=policy.version, policy_hash=policy.hash)
+        rendered = enforcers.render(policy, enforcer=params["enforcer"], version=params["enforcer_version"])
+        if rendered.refused:
+            _refuse(module, rendered, result)
+        before = _texts(rendered, params["dest"]) if module._diff else {}
+        done = installing.install(
+            rendered.files, policy, enforcer=params["enforcer"], dest=params["dest"], dry_run=module.check_mode
+        )
+    except reading.PolicyError as exc:
+        results.fail(module, str(exc), exc.as_reasons(), result)
+    except HallmarkError as exc:
+        results.fail_with(module, exc, result)
+    result.update(
+        changed=done.changed, effective_hash=done.effective_hash, rendered=rendered.files,
+        files=[file.as_dict() for file in done.files],
+    )
+    results.finish(module, [], {**result, **results.diff(module, before, rendered.files, params["dest"])})
+
+
+def _policy(params: dict[str, t.Any]) -> Policy:
+    document = params["policy"]
+    if document is None:
+        path = params["policy_path"]
+        document = rendering.parse_yaml(read_key_file(path), where=path)
+    now = datetime.datetime.now(datetime.timezone.utc)
+    return reading.read(document, now=now, read_file=read_key_file)
+
+
+def _refuse(module: AnsibleModule, rendered: rendering.Rendering, result: dict[str, t.Any]) -> t.NoReturn:
+    enforcer = f"{module.params['enforcer']} {module.params['enforcer_version']}"
+    reasons = [
+        Reason(
+            "policy_refused",
+            f"{one.policy_path or 'policy'}: could not express it for {enforcer}: {one.message}. {one.instead}",
+            one.policy_path or "policy",
+        )
+        for one in rendered.refused
+    ]
+    result["refused"] = [one.as_dict() for one in rendered.refused]
+    results.fail(module, " | ".join(reason.message for reason in reasons), reasons, result)
+
+
+def _texts(rendered: rendering.Rendering, dest: str) -> dict[str, str]:
+    """Return the files that are there, for the diff."""
+    return {
+        name: data.decode("utf-8", "replace")
+        for name in rendered.files if (data := public_file.read_public_file(os.path.join(dest, name))) is not None
+    }
+
+
+if __name__ == "__main__":
+    main()
