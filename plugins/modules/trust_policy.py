@@ -195,12 +195,13 @@ def main() -> None:
         rendered = enforcers.render(policy, enforcer=params["enforcer"], version=params["enforcer_version"])
         if rendered.refused:
             _refuse(module, rendered, result)
+        enforcers.require_room(policy, enforcer=params["enforcer"], dest=params["dest"])
         before = _texts(rendered, params["dest"]) if module._diff else {}
         done = installing.install(
             rendered.files, policy, enforcer=params["enforcer"], dest=params["dest"], dry_run=module.check_mode
         )
     except reading.PolicyError as exc:
-        results.fail(module, str(exc), exc.as_reasons(), result)
+        results.finish(module, exc.as_reasons(), result)
     except HallmarkError as exc:
         results.fail_with(module, exc, result)
     result.update(
@@ -230,7 +231,7 @@ def _refuse(module: AnsibleModule, rendered: rendering.Rendering, result: dict[s
         for one in rendered.refused
     ]
     result["refused"] = [one.as_dict() for one in rendered.refused]
-    results.fail(module, " | ".join(reason.message for reason in reasons), reasons, result)
+    results.finish(module, reasons, result)
 
 
 def _texts(rendered: rendering.Rendering, dest: str) -> dict[str, str]:

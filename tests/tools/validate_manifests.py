@@ -29,6 +29,7 @@ import argparse
 import base64
 import binascii
 import datetime as dt
+import gzip
 import re
 import sys
 from collections.abc import Callable, Iterator
@@ -104,8 +105,9 @@ def _date_time(value: Json) -> bool:
     return True
 
 
-def _unique(_: Any, kind: str, instance: Json, schema: Schema) -> Iterator[ValidationError]:
+def _unique(validator: Any, kind: str, instance: Json, schema: Schema) -> Iterator[ValidationError]:
     """x-kubernetes-list-type: no repeated items (set) or repeated map keys (map)."""
+    del validator
     if kind not in ("set", "map") or not isinstance(instance, list):
         return
     keys = schema.get("x-kubernetes-list-map-keys", [])
@@ -154,8 +156,8 @@ class Crds:
         self.found: dict[tuple[str, str], dict[str, Any]] = {}
         self._ready: dict[tuple[str, str, str], tuple[Any, Schema]] = {}
         loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-        for path in sorted(folder.glob("*.yaml")):
-            for crd in yaml.load_all(path.read_text(), Loader=loader):
+        for path in sorted(folder.glob("*.yaml.gz")):
+            for crd in yaml.load_all(gzip.decompress(path.read_bytes()), Loader=loader):
                 if isinstance(crd, dict) and crd.get("kind") == "CustomResourceDefinition":
                     self.found[crd["spec"]["group"], crd["spec"]["names"]["kind"]] = crd
 
@@ -240,7 +242,7 @@ class StrictLoader(yaml.SafeLoader):
     """YAML as Kubernetes reads it: no timestamps, no repeated keys."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        keys = [key.value for key, _ in node.value if key.tag != "tag:yaml.org,2002:merge"]
+        keys = [key.value for key, _value in node.value if key.tag != "tag:yaml.org,2002:merge"]
         repeated = sorted({key for key in keys if keys.count(key) > 1})
         if repeated:
             raise yaml.constructor.ConstructorError(None, None, f"repeated key {repeated[0]!r}", node.start_mark)
@@ -292,7 +294,7 @@ def check(doc: Json, crds: Crds, cel: Cel | None, ignore_unknown: bool) -> Itera
     if not isinstance(doc, dict) or not isinstance(doc.get("apiVersion"), str) or not isinstance(doc.get("kind"), str):
         yield "(root): apiVersion and kind must be strings"
         return
-    group, _, version = doc["apiVersion"].rpartition("/")
+    group, _slash, version = doc["apiVersion"].rpartition("/")
     kind = doc["kind"]
     if (group, kind) not in crds.found:
         if not ignore_unknown:

@@ -176,7 +176,7 @@ def choice_of(threshold: int, count: int) -> Choice:
 
 def _of_default(policy: Policy, abilities: Abilities) -> t.Iterator[Refusal]:
     if policy.default not in abilities.defaults:
-        other = next(iter(abilities.defaults))
+        other = "accept" if policy.default == "reject" else "reject"
         words = {
             "accept": "it rejects what no rule is about", "reject": "it admits what no rule is about",
         }[policy.default]

@@ -11,9 +11,14 @@ it, too. So signatures for a repository must name it, and those of what lies bel
 
 from __future__ import annotations
 
+import glob
 import json
+import os
+import re
 import typing as t
 
+from .._errors import CustodyError
+from .._keys.files import read_key_file
 from . import rendering
 from .check import Abilities, Choice
 from .model import Authority, Certified, Keyless, Log, Policy, Rule
@@ -58,6 +63,25 @@ def render(policy: Policy, version: Version) -> Files:
         document["transports"] = {"docker": dict(sorted(scopes.items()))}
     # The policy comes last: without the other file, no signature would be found.
     return {REGISTRIES: _registries(policy), POLICY: rendering.as_json(document)}
+
+
+def require_room(policy: Policy, dest: str) -> None:
+    """Refuse a folder where another file defines one of our scopes: then no image at all could be pulled.
+
+    Raises CustodyError (destination_occupied, not_found).
+    """
+    folder = os.path.join(dest, os.path.dirname(REGISTRIES))
+    places = {one for rule in policy.rules for one in scopes_of(rule)}
+    found = sorted(glob.glob(f"{glob.escape(folder)}/*.yaml"))
+    for path in (one for one in found if os.path.basename(one) != os.path.basename(REGISTRIES)):
+        text = read_key_file(path).decode("utf-8", "replace")
+        for place in re.findall(r"""^[ \t]+["']?([^\s"'#]+?)["']?[ \t]*:(?:\s|$)""", text, re.MULTILINE):
+            if place in places:
+                raise CustodyError(
+                    code="destination_occupied", object=path, attempt="install the policy beside it",
+                    cause=f"it defines {place}, too, and two definitions of one scope are an error there",
+                    advice="Take it out of that file.",
+                )
 
 
 def scope(pattern: Pattern) -> str:

@@ -46,6 +46,14 @@ def load(name: str) -> Enforcer:
     return kyverno_cluster_policy
 
 
+def require_room(policy: Policy, *, enforcer: str, dest: str) -> None:
+    """Refuse a folder in which files of others would make those of an enforcer useless. Raises CustodyError."""
+    if enforcer == "containers":
+        from . import containers
+
+        containers.require_room(policy, dest)
+
+
 def render(policy: Policy, *, enforcer: str, version: str) -> Rendering:
     """Return the files of an enforcer, or why there are none: nothing is weakened.
 
