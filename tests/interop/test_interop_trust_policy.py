@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import datetime
 import itertools
+import json
 import os
 import pathlib
 import random
@@ -19,7 +20,7 @@ from ansible_collections.hallmark.signing.plugins.module_utils._keys.signers imp
 from ansible_collections.hallmark.signing.plugins.module_utils._policy import enforcers, reading
 from ansible_collections.hallmark.signing.plugins.module_utils._policy.model import Policy
 from ansible_collections.hallmark.signing.plugins.module_utils._signing import sign
-from interop_tools import Json, Registry
+from interop_tools import Ansible, Json, Registry, Task
 
 if t.TYPE_CHECKING:
     from conftest import KeyFiles
@@ -154,6 +155,27 @@ def test_two_keys_while_a_rotation_lasts_and_one_afterwards(world: World) -> Non
     denied = [world.keys["b"].key_id]
     assert world.install(world.policy(rule, authorities=generations("active", "active"), denied_key_ids=denied))
     assert (world.admits(old)[0], world.admits(new)[0]) == (True, False)
+
+
+def test_the_module_installs_what_skopeo_obeys(world: World, ansible: Ansible, tmp_path: pathlib.Path) -> None:
+    given: Json = {
+        "version": 1, "authorities": {"a": {"public_key_path": str(world.keys["a"].public)}},
+        "rules": [_rule("app", f"{world.prefix}/app")],
+    }
+    path = tmp_path / "policy.json"
+    path.write_text(json.dumps(given))
+    options = {"enforcer": "containers", "enforcer_version": VERSION, "dest": str(world.folder)}
+    planned, first, again, from_file, lower = ansible.run([
+        Task("trust_policy", {"policy": given, **options}, {"check_mode": True}),
+        Task("trust_policy", {"policy": given, **options}), Task("trust_policy", {"policy": given, **options}),
+        Task("trust_policy", {"policy_path": str(path), **options}),
+        Task("trust_policy", {"policy": {**given, "version": "{{ 0 }}"}, **options}),
+    ])
+    assert [one["changed"] for one in (planned, first, again, from_file)] == [True, True, False, False]
+    assert planned["effective_hash"] == first["effective_hash"] == from_file["effective_hash"]
+    assert lower["failed"]
+    assert world.admits(world.images["app", ("a",)])[0]
+    assert not world.admits(world.images["app", ("b",)])[0]
 
 
 def _random_policy(world: World, rng: random.Random) -> Policy:

@@ -125,7 +125,8 @@ def test_what_somebody_else_wrote_is_kept(run: Run, dest: pathlib.Path) -> None:
 
 
 @pytest.mark.parametrize(("text", "is_taken"), [
-    (f"docker:\n  {APP}:\n    lookaside: https://x.example.org\n", True), (f"docker:\n    '{APP}' :\n      x: y\n", True),
+    (f"docker:\n  {APP}:\n    lookaside: https://x.example.org\n", True),
+    (f"docker:\n    '{APP}' :\n      x: y\n", True),
     (f'docker:\n  "{APP}":\n    x: y\n', True), ("docker:\n  registry.example.org:\n    x: y\n", False),
     (f"docker:\n  # {APP}:\n  {APP}/below:\n    x: y\n", False), ("default-docker:\n  x: y\n", False),
 ])
