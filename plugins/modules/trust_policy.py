@@ -57,6 +57,7 @@ options:
       openshift: C(ClusterImagePolicy) of OpenShift.
       policy_controller: C(ClusterImagePolicy) and C(TrustRoot) of sigstore's policy-controller.
       kyverno_cluster_policy: C(ClusterPolicy) of Kyverno.
+      kyverno_image_validating_policy: C(ImageValidatingPolicy) of Kyverno.
   enforcer_version:
     description:
       - Its version, which decides what it can express. For V(containers) that of the library containers/image; skopeo 1.18 and

@@ -24,7 +24,9 @@ class Enforcer(t.Protocol):
         """Return the files for a policy that was checked, by relative path, in the order in which to write them."""
 
 
-ENFORCERS = ("containers", "openshift", "policy_controller", "kyverno_cluster_policy")
+ENFORCERS = (
+    "containers", "openshift", "policy_controller", "kyverno_cluster_policy", "kyverno_image_validating_policy",
+)
 
 
 def load(name: str) -> Enforcer:
@@ -41,9 +43,13 @@ def load(name: str) -> Enforcer:
         from . import policy_controller
 
         return policy_controller
-    from . import kyverno_cluster_policy
+    if name == "kyverno_cluster_policy":
+        from . import kyverno_cluster_policy
 
-    return kyverno_cluster_policy
+        return kyverno_cluster_policy
+    from . import kyverno_image_validating_policy
+
+    return kyverno_image_validating_policy
 
 
 def require_room(policy: Policy, *, enforcer: str, dest: str) -> None:

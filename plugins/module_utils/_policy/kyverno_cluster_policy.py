@@ -14,8 +14,7 @@ from __future__ import annotations
 
 import typing as t
 
-from .._oci.reference import HUB
-from . import rendering
+from . import kyverno, rendering
 from .check import Abilities
 from .model import Authority, Keyless, Keys, Policy, Rule
 from .pattern import Pattern
@@ -79,17 +78,14 @@ def _rule(name: str, references: list[str], demanded: dict[str, t.Any]) -> dict[
 def _references(pattern: Pattern) -> tuple[str, ...]:
     if pattern.kind == "domain":
         return (f"*.{pattern.host}/*",)
-    # Names of Docker Hub get a host there, and not the namespace of its own images.
-    short = pattern.path.removeprefix("library").removeprefix("/") if pattern.host == HUB else pattern.path
-    return tuple(one for path in dict.fromkeys((pattern.path, short)) for one in _at(pattern, path))
+    return tuple(one for name in kyverno.names_of(pattern) for one in _at(pattern, name))
 
 
-def _at(pattern: Pattern, path: str) -> tuple[str, ...]:
-    whole = f"{pattern.host}/{path}" if path else pattern.host
+def _at(pattern: Pattern, name: str) -> tuple[str, ...]:
     if pattern.kind == "prefix":
-        return (f"{whole}*",)
-    below = (f"{whole}/*",) if pattern.kind == "tree" else ()
-    return (*((f"{whole}:*", f"{whole}@*") if path else ()), *below)
+        return (f"{name}*",)
+    below = (f"{name}/*",) if pattern.kind == "tree" else ()
+    return (*((f"{name}:*", f"{name}@*") if "/" in name else ()), *below)
 
 
 def _attestors(authorities: tuple[Authority, ...], threshold: int) -> list[dict[str, t.Any]]:
@@ -110,15 +106,8 @@ def _entries(authority: Authority) -> list[dict[str, t.Any]]:
         ]
     keyless = t.cast(Keyless, identity)
     return [{"keyless": {
-        # Without RegExp they would be wildcards, also where an asterisk is meant.
-        "issuerRegExp": _expression(keyless.issuer, keyless.issuer_regexp),
-        "subjectRegExp": _expression(keyless.subject, keyless.subject_regexp),
-        "roots": "".join(rendering.roots_of(keyless)), **shared,
+        **kyverno.identity_of(keyless), "roots": "".join(rendering.roots_of(keyless)), **shared,
     }}]
-
-
-def _expression(value: str | None, expression: str | None) -> str:
-    return rendering.exactly(value) if value is not None else rendering.anchored(t.cast(str, expression))
 
 
 def _rekor(authority: Authority) -> dict[str, t.Any]:

@@ -52,6 +52,7 @@ LATE = {
     ("module_utils/_oci/wire.py", "module_utils/_oci/tunnel.py"),
     ("module_utils/_policy/enforcers.py", "module_utils/_policy/containers.py"),
     ("module_utils/_policy/enforcers.py", "module_utils/_policy/kyverno_cluster_policy.py"),
+    ("module_utils/_policy/enforcers.py", "module_utils/_policy/kyverno_image_validating_policy.py"),
     ("module_utils/_policy/enforcers.py", "module_utils/_policy/openshift.py"),
     ("module_utils/_policy/enforcers.py", "module_utils/_policy/policy_controller.py"),
     ("module_utils/_policy/identities.py", "module_utils/_policy/signers.py"),

@@ -231,6 +231,7 @@ def test_a_file_that_is_no_policy(run: Run, home: pathlib.Path, text: str, words
     ("openshift", "4.21", ["cluster-image-policies.yaml"]),
     ("policy_controller", "0.15.1", ["cluster-image-policies.yaml", "config-policy-controller.yaml"]),
     ("kyverno_cluster_policy", "1.18.2", ["cluster-policy.yaml"]),
+    ("kyverno_image_validating_policy", "1.18.2", ["image-validating-policies.yaml"]),
 ])
 def test_manifests_are_written(run: Run, dest: pathlib.Path, enforcer: str, version: str, names: list[str]) -> None:
     pytest.importorskip("yaml")

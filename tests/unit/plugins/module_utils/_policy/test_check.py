@@ -28,7 +28,10 @@ from hypothesis import strategies as st
 
 APP = "registry.example.org/app"
 NEWEST = {"containers": "5.39.2", "openshift": "4.21", "policy_controller": "0.15.1",
-          "kyverno_cluster_policy": "1.18.2"}
+          "kyverno_cluster_policy": "1.18.2", "kyverno_image_validating_policy": "1.18.2"}
+KYVERNO = ("kyverno_cluster_policy", "kyverno_image_validating_policy")
+# What becomes of all other images is not up to these.
+ACCEPTING = ("openshift", "kyverno_image_validating_policy")
 LOG = {"required": True, "public_key_path": "keys/log.pub", "rekor_url": "https://rekor.example.org"}
 STAMPS = {"required": True, "authority_path": "ca/tsa.pem"}
 TWO_KEYS = {"generations": [
@@ -43,8 +46,8 @@ def with_root(given: Json) -> Json:
 
 
 def refused(enforcer: str, version: str, *rules: Json, **members: t.Any) -> list[str]:
-    """Return the codes of what an enforcer refuses of a policy; OpenShift leaves all else to the nodes."""
-    default = "accept" if enforcer == "openshift" else "reject"
+    """Return the codes of what an enforcer refuses of a policy, whose default is one that it can have."""
+    default = "accept" if enforcer in ACCEPTING else "reject"
     policy = read(document(*rules, **{"default": default, **members}))
     abilities = enforcers.load(enforcer).abilities(enforcers.rendering.version(version))
     assert abilities is not None
@@ -74,10 +77,10 @@ def both(enforcer_codes: t.Sequence[str]) -> dict[str, t.Sequence[str]]:
     return {"containers": enforcer_codes, "openshift": enforcer_codes}
 
 
-# Kyverno's ClusterPolicy takes no CA: a certificate without any name would pass.
-NO_CA = {"kyverno_cluster_policy": ["identity_unsupported"]}
+# Kyverno takes no CA: a certificate without any name, or with any, would pass.
+NO_CA = {name: ["identity_unsupported"] for name in KYVERNO}
 # Policies that match one image must all be satisfied there.
-ALL_MATCHING = ("policy_controller", "kyverno_cluster_policy")
+ALL_MATCHING = ("policy_controller", *KYVERNO)
 NO_SCHEME = {
     **both(["algorithm_unsupported", "scheme_unsupported"]), **{name: ["scheme_unsupported"] for name in ALL_MATCHING},
 }
@@ -128,7 +131,7 @@ ROWS = [
     Row("CA and a log", alone(ca(log=LOG)), {**{name: ["log_unsupported"] for name in WITH_CA}, **NO_CA}),
     Row("CA and denied keys", {**alone(ca()), "denied_key_ids": ["0" * 64]}, {
         **{name: ["denial_unsupported"] for name in WITH_CA},
-        "kyverno_cluster_policy": ["denial_unsupported", "identity_unsupported"],
+        **{name: ["denial_unsupported", "identity_unsupported"] for name in KYVERNO},
     }),
     Row("keys and denied keys", {"denied_key_ids": [public("backup").key_id], **alone(key("release"))}, {}),
     Row("key or CA", {"authorities": {"a": key("a"), "b": ca()}, "rules": [rule(APP, any_of=["a", "b"])]}, {
@@ -142,10 +145,10 @@ ROWS = [
     }, NO_CA),
     Row("person", alone(with_root(keyless()) | {"log": LOG}), {}),
     Row("person without a log", alone(with_root(keyless())), {
-        **both(["unproven_time"]), "kyverno_cluster_policy": ["unproven_time"],
+        **both(["unproven_time"]), **{name: ["unproven_time"] for name in KYVERNO},
     }),
     Row("person without roots", alone(keyless() | {"log": LOG}), {
-        **both(["root_missing"]), "kyverno_cluster_policy": ["root_missing"],
+        **both(["root_missing"]), **{name: ["root_missing"] for name in KYVERNO},
     }),
     Row("workflow", alone(with_root({"keyless": {
         "issuer": "https://i.example.org", "subject": "https://h.example.org/w.yml@refs/heads/main",
@@ -169,10 +172,12 @@ ROWS = [
     Row("key and timestamps", alone(key("a", timestamp=STAMPS)), both(["timestamp_unsupported"])),
     Row("attestation", {"rules": [rule(APP, attestations=[
         {"predicate_type": "https://slsa.dev/provenance/v1", "any_of": ["release"]},
-    ])]}, both(["attestation_unsupported"])),
+    ])]}, {**both(["attestation_unsupported"]), "kyverno_image_validating_policy": ["attestation_unsupported"]}),
     Row("prefix", {"rules": [rule("docker.io/acme/rs-*")]}, both(["pattern_unsupported"])),
     Row("tree", {"rules": [rule("registry.example.org/ns/**")]}, {}),
-    Row("domain", {"rules": [rule("*.example.org/**")]}, {}),
+    Row("domain", {"rules": [rule("*.example.org/**")]}, {
+        "kyverno_image_validating_policy": ["pattern_unsupported"],
+    }),
     Row("rules that overlap", {"rules": [rule("registry.example.org/**"), rule(APP, any_of=["backup"])]}, {
         name: ["overlapping_rules"] for name in ALL_MATCHING
     }),
@@ -183,7 +188,7 @@ ROWS = [
         "rules": [rule("r.io/ns"), rule("r.io/ns/**", any_of=["backup"])],
     }, {**both(["same_scope"]), **{name: ["overlapping_rules"] for name in ALL_MATCHING}}),
     Row("repository and namespace of one name in one rule", {"rules": [rule("r.io/ns", "r.io/ns/**")]}, {}),
-    Row("default", {"default": "reject"}, {"openshift": ["default_unsupported"]}),
+    Row("default", {"default": "reject"}, {name: ["default_unsupported"] for name in ACCEPTING}),
 ]
 
 
@@ -221,6 +226,8 @@ def test_all_pairs_of_patterns_that_overlap_are_told(texts: list[str]) -> None:
     ("containers", "5.33", {"rules": [rule(APP, any_of=["release", "backup"])]}, []),
     ("containers", "5.32.1", alone(TWO_KEYS), ["overlap_unsupported"]),
     ("containers", "5.33.0", alone(TWO_KEYS), []),
+    ("kyverno_image_validating_policy", "1.18.0", alone(key("a", log=LOG)), ["log_unsupported"]),
+    ("kyverno_image_validating_policy", "1.18.1", alone(key("a", log=LOG)), []),
     ("containers", "5.34.1", alone(ca()), ["identity_unsupported"]), ("containers", "5.34.2", alone(ca()), []),
     ("openshift", "4.20.3", alone(ca()), ["identity_unsupported"]), ("openshift", "v4.21.0", alone(ca()), []),
 ])
@@ -231,6 +238,7 @@ def test_what_a_version_decides(enforcer: str, version: str, members: Json, code
 @pytest.mark.parametrize(("enforcer", "version"), [
     ("containers", "5.23.9"), ("openshift", "4.19"), ("policy_controller", "0.12.2"),
     ("kyverno_cluster_policy", "1.12.9"), ("kyverno_cluster_policy", "1.20.0"),
+    ("kyverno_image_validating_policy", "1.15.3"),
 ])
 def test_a_version_that_cannot_verify_gets_nothing(enforcer: str, version: str) -> None:
     found = enforcers.render(read(document()), enforcer=enforcer, version=version)

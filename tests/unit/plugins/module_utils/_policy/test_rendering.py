@@ -27,6 +27,7 @@ from ansible_collections.hallmark.signing.tests.unit.plugins.module_utils._polic
     rule,
 )
 from ansible_collections.hallmark.signing.tests.unit.plugins.module_utils._policy.test_check import (
+    ACCEPTING,
     APP,
     LOG,
     NEWEST,
@@ -43,7 +44,7 @@ ROOT = pathlib.Path(__file__).parents[5]
 
 def files(enforcer: str, *rules: Json, **members: t.Any) -> dict[str, str]:
     """Render a policy that the newest version of an enforcer takes."""
-    default = "accept" if enforcer == "openshift" else "reject"
+    default = "accept" if enforcer in ACCEPTING else "reject"
     policy = read(document(*rules, **{"default": default, **members}))
     found = enforcers.render(policy, enforcer=enforcer, version=NEWEST[enforcer])
     assert found.refused == ()
@@ -81,7 +82,7 @@ def problems() -> t.Iterator[t.Callable[[Json], list[str]]]:
 
 @pytest.mark.parametrize(("enforcer", "row"), [
     pytest.param(enforcer, row, id=f"{enforcer}-{row.name.replace(' ', '-')}")
-    for enforcer in ("openshift", "policy_controller", "kyverno_cluster_policy")
+    for enforcer in NEWEST if enforcer != "containers"
     for row in ROWS if enforcer not in row.codes
 ])
 def test_the_schemas_take_every_manifest(
@@ -428,6 +429,74 @@ def test_logs_timestamps_and_people_for_kyverno(monkeypatch: pytest.MonkeyPatch)
         "issuerRegExp": "^https://i\\.example\\.org/\\*$", "subjectRegExp": "^(?:[ab]@example\\.org)$",
         "roots": "root\n",
     }
+
+
+# --- Kyverno's ImageValidatingPolicy ---------------------------------------------------------------------------------
+
+
+def validating(*rules: Json, **members: t.Any) -> Json:
+    """The only policy."""
+    (only,) = documents("kyverno_image_validating_policy", *rules, **members)
+    assert (only["apiVersion"], only["kind"]) == ("policies.kyverno.io/v1", "ImageValidatingPolicy")
+    assert (only["spec"]["failurePolicy"], only["spec"]["validationActions"]) == ("Fail", ["Deny"])
+    return t.cast(Json, only["spec"])
+
+
+def expressions(spec: Json) -> set[str]:
+    """What must hold, of each kind of container the same."""
+    found = [one["expression"] for one in spec["validations"]]
+    kinds = ("containers", "initContainers", "ephemeralContainers")
+    assert [one.partition(".all(")[0] for one in found] == [f"images.{kind}" for kind in kinds]
+    return {one.partition(".all(")[2] for one in found}
+
+
+def test_authorities_are_counted_whatever_their_keys() -> None:
+    known = {"a": TWO_KEYS, "b": key("b"), "c": key("c")}
+    one = validating(rule(APP), authorities={"release": key("release")})
+    assert expressions(one) == {"image, verifyImageSignatures(image, [attestors.k0_0]) > 0)"}
+    assert one["attestors"] == [{"name": "k0_0", "cosign": {
+        "key": {"data": public("release").pem, "hashAlgorithm": "sha256"},
+        "ctlog": {"url": "https://rekor.sigstore.dev", "insecureIgnoreTlog": True, "insecureIgnoreSCT": True},
+    }}]
+    two = validating(rule(APP, any_of=["a", "b", "c"], threshold=2), authorities=known)
+    assert [one["name"] for one in two["attestors"]] == ["k0_0", "k0_1", "k1_0", "k2_0"]
+    assert expressions(two) == {
+        "image, [verifyImageSignatures(image, [attestors.k0_0, attestors.k0_1]) > 0, "
+        "verifyImageSignatures(image, [attestors.k1_0]) > 0, verifyImageSignatures(image, [attestors.k2_0]) > 0]"
+        ".filter(passed, passed).size() >= 2)"
+    }
+
+
+def test_eleven_authorities_keep_their_keys_apart() -> None:
+    names = [f"a{number}" for number in range(11)]
+    (only,) = expressions(validating(rule(APP, any_of=names), authorities={name: key(name) for name in names}))
+    assert only.count("[attestors.k1_0]") == only.count("[attestors.k10_0]") == 1
+
+
+def test_globs_for_validating_policies() -> None:
+    found = validating(rule(APP, "r.io/ns/**", "r.io/ns/rs-*", "docker.io/nginx"))["matchImageReferences"]
+    globs = [one["glob"] for one in found]
+    assert globs[:5] == [f"{APP}:*", f"{APP}@*", "r.io/ns:*", "r.io/ns@*", "r.io/ns/*"]
+    assert f"r.io/ns{'/*' * 16}" in globs
+    assert globs[-5:] == [
+        "r.io/ns/rs-*", "docker.io/library/nginx:*", "docker.io/library/nginx@*", "docker.io/nginx:*",
+        "docker.io/nginx@*",
+    ]
+
+
+def test_logs_and_timestamps_for_validating_policies() -> None:
+    (only,) = validating(authorities={"release": key("a", log=LOG, timestamp=STAMPS)})["attestors"]
+    assert only["cosign"]["ctlog"] == {
+        "url": "https://rekor.example.org", "rekorPubKey": public("log").pem, "insecureIgnoreSCT": True,
+        "tsaCertChain": bench.root("tsa"),
+    }
+
+
+def test_the_api_of_older_releases() -> None:
+    found = enforcers.render(
+        read(document(default="accept")), enforcer="kyverno_image_validating_policy", version="1.16.4"
+    ).files
+    assert "apiVersion: policies.kyverno.io/v1beta1\n" in found["image-validating-policies.yaml"]
 
 
 # --- trusted roots ---------------------------------------------------------------------------------------------------
