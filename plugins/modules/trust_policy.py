@@ -153,13 +153,11 @@ reasons:
 """
 
 import datetime
-import os
 import typing as t
 
 from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils._ansible import deps, results
-from ..module_utils._custody import public_file
 from ..module_utils._errors import HallmarkError, Reason
 from ..module_utils._keys.files import read_key_file
 from ..module_utils._policy import enforcers, installing, reading, rendering
@@ -239,7 +237,7 @@ def _texts(rendered: rendering.Rendering, dest: str) -> dict[str, str]:
     """Return the files that are there, for the diff."""
     return {
         name: data.decode("utf-8", "replace")
-        for name in rendered.files if (data := public_file.read_public_file(os.path.join(dest, name))) is not None
+        for name in rendered.files if (data := installing.read(dest, name)) is not None
     }
 
 

@@ -26,16 +26,21 @@ import bounding
 import copying
 import making
 import playing
+import rendering
 import signing
 import verifying
 from contest import Bench, Peer, Row, registry
 
-PARTS = ("verify", "sign", "play", "memory", "copy")
+PARTS = ("verify", "sign", "play", "memory", "copy", "policy")
 
 
 def measure(bench: Bench, parts: t.Collection[str], gibibytes: float) -> t.Iterator[Row]:
     """Yield the rows of these parts. Images have only signatures in the old format until their bundles are made."""
     making.key(bench)
+    if "policy" in parts:
+        yield from rendering.rows(bench)
+    if not set(parts) - {"policy"}:
+        return
     with registry(bench.folder / "from") as host, registry(bench.folder / "to") as second:
         images = [f"{host}/bench/image{number}:1" for number in range(bench.images)]
         pinned = making.write(images)

@@ -62,6 +62,22 @@ def sign(images: Images, given: dict[str, t.Any]) -> list[dict[str, t.Any]]:
     return [one.as_dict() for one in done]
 
 
+def install(_images: Images, given: dict[str, t.Any]) -> list[dict[str, t.Any]]:
+    """Install C(policy) for an C(enforcer) of some C(version) in the folder C(dest)."""
+    import datetime
+
+    from ansible_collections.hallmark.signing.plugins.module_utils._keys.files import read_key_file
+    from ansible_collections.hallmark.signing.plugins.module_utils._policy import enforcers, installing, reading
+
+    now = datetime.datetime.now(datetime.timezone.utc)
+    policy = reading.read(given["policy"], now=now, read_file=read_key_file)
+    rendered = enforcers.render(policy, enforcer=given["enforcer"], version=given["version"])
+    done = installing.install(
+        rendered.files, policy, enforcer=given["enforcer"], dest=given["dest"], dry_run=False
+    )
+    return [{"reasons": [one.as_dict() for one in rendered.refused], "changed": done.changed}]
+
+
 def peak() -> float:
     """Return the most memory this process had since it began, in MiB; what it was forked from does not count."""
     with open("/proc/self/status", encoding="utf-8") as file:
@@ -71,6 +87,6 @@ def peak() -> float:
 
 def main() -> None:
     """Do the work that the command line names."""
-    work = {"copy": copy, "verify": verify, "sign": sign}[sys.argv[1]]
+    work = {"copy": copy, "verify": verify, "sign": sign, "install": install}[sys.argv[1]]
     results = work(Images(SETTINGS), json.load(sys.stdin))
     print(json.dumps({"memory": peak(), "results": results}))

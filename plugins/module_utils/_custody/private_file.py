@@ -78,11 +78,15 @@ def mode_text(bits: int) -> str:
 
 
 class PrivateFolder:
-    """An open folder that only root and this user can change; all work inside is relative to it."""
+    """An open folder that only root and this user can change; all work inside is relative to it.
 
-    def __init__(self, fd: int, path: str) -> None:
+    Files of more than C(limit) bytes are refused.
+    """
+
+    def __init__(self, fd: int, path: str, limit: int) -> None:
         self._fd = fd
         self.path = path
+        self._limit = limit
 
     def inspect(self, name: str) -> Found | None:
         """Return the file of that name, or None.
@@ -109,11 +113,11 @@ class PrivateFolder:
                 # Another writer of ours may just have taken its temporary name away; a name may not come.
                 if not same or status.st_nlink > before.st_nlink:
                     raise unsafe(where, "it changed while it was looked at")
-                data = _read_all(fd)
+                data = _read_all(fd, self._limit)
             finally:
                 os.close(fd)
-        if len(data) > MAX_SIZE:
-            raise unsafe(where, "it is larger than 1 MiB")
+        if len(data) > self._limit:
+            raise unsafe(where, f"it is larger than {self._limit >> 20} MiB")
         return Found(data, Attributes(stat.S_IMODE(status.st_mode), status.st_uid, status.st_gid))
 
     def _is_leftover_of(self, name: str, status: os.stat_result) -> bool:
@@ -233,7 +237,9 @@ class PrivateFolder:
 
 
 @contextmanager
-def open_parent(path: str, *, create: bool) -> t.Iterator[tuple[PrivateFolder | None, str]]:
+def open_parent(
+    path: str, *, create: bool, limit: int = MAX_SIZE
+) -> t.Iterator[tuple[PrivateFolder | None, str]]:
     """Open the folder of C(path) and yield it with the file's name; the folder is None if it does not exist.
 
     With C(create), missing folders are made with mode 0700. Raises CustodyError: destination_unsafe when
@@ -246,7 +252,7 @@ def open_parent(path: str, *, create: bool) -> t.Iterator[tuple[PrivateFolder | 
     with _failing(folder, "go there"):
         fd = _walk(folder, create=create)
     try:
-        yield (None if fd is None else PrivateFolder(fd, folder)), name
+        yield (None if fd is None else PrivateFolder(fd, folder, limit)), name
     finally:
         # Nothing was written through it: no error of closing it means anything.
         if fd is not None:
@@ -350,9 +356,9 @@ def _temporary(name: str) -> str:
     return f".{name}.hallmark-new"
 
 
-def _read_all(fd: int) -> bytes:
+def _read_all(fd: int, limit: int) -> bytes:
     data = b""
-    while len(data) <= MAX_SIZE and (chunk := os.read(fd, MAX_SIZE + 1)):
+    while len(data) <= limit and (chunk := os.read(fd, limit + 1)):
         data += chunk
     return data
 

@@ -9,20 +9,20 @@ from __future__ import annotations
 import typing as t
 
 from .._errors import CustodyError
-from .private_file import PUBLIC_MODE, Attributes, open_parent
+from .private_file import MAX_SIZE, PUBLIC_MODE, Attributes, open_parent
 
 
 def ensure_public_file(
-    path: str, data: bytes | None, *, is_former: t.Callable[[bytes], bool], dry_run: bool
+    path: str, data: bytes | None, *, is_former: t.Callable[[bytes], bool], dry_run: bool, limit: int = MAX_SIZE
 ) -> bool:
     """Make a public file (a key or a chain) present with mode 0644; return whether that changes anything.
 
     A file with other content is replaced only if C(is_former) recognises it as an older state of the same. In a dry
-    run, C(data) may be None: new content that is not known yet.
+    run, C(data) may be None: new content that is not known yet. Neither may have more than C(limit) bytes.
     Raises CustodyError (destination_occupied and the rest).
     """
     attributes = Attributes(PUBLIC_MODE)
-    with open_parent(path, create=not dry_run) as (folder, name):
+    with open_parent(path, create=not dry_run, limit=limit) as (folder, name):
         if folder is not None and not dry_run:
             folder.sweep(name)
         found = folder.inspect(name) if folder else None
@@ -43,16 +43,18 @@ def ensure_public_file(
         return True
 
 
-def read_public_file(path: str) -> bytes | None:
+def read_public_file(path: str, *, limit: int = MAX_SIZE) -> bytes | None:
     """Return what is in a public file; None if there is none. Raises CustodyError."""
-    with open_parent(path, create=False) as (folder, name):
+    with open_parent(path, create=False, limit=limit) as (folder, name):
         found = folder.inspect(name) if folder else None
         return found.data if found else None
 
 
-def remove_public_file(path: str, *, is_ours: t.Callable[[bytes], bool], dry_run: bool) -> bool:
+def remove_public_file(
+    path: str, *, is_ours: t.Callable[[bytes], bool], dry_run: bool, limit: int = MAX_SIZE
+) -> bool:
     """Remove a public file if C(is_ours) recognises it; return whether there was one. Raises CustodyError."""
-    with open_parent(path, create=False) as (folder, name):
+    with open_parent(path, create=False, limit=limit) as (folder, name):
         if folder is not None and not dry_run:
             folder.sweep(name)
         found = folder.inspect(name) if folder else None

@@ -25,6 +25,8 @@ from .rendering import Files
 RECORD = ".hallmark-signing.json"
 # What was there before us is kept under this name, which no enforcer reads.
 FORMER = ".former"
+# Policies of a thousand keys have two million bytes.
+_MAX_SIZE = 64 * 1024 * 1024
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,7 @@ def install(files: Files, policy: Policy, *, enforcer: str, dest: str, dry_run: 
     path = f"{dest.rstrip('/')}{RECORD}"
     former_record = public_file.read_public_file(path)
     _require_progress(former_record, policy, path)
-    former = {name: public_file.read_public_file(os.path.join(dest, name)) for name in files}
+    former = {name: read(dest, name) for name in files}
     done = tuple(
         InstalledFile(name, _sha256(text.encode()), former[name] != text.encode()) for name, text in files.items()
     )
@@ -81,7 +83,12 @@ def install(files: Files, policy: Policy, *, enforcer: str, dest: str, dry_run: 
 
 def effective_hash(names: t.Iterable[str], dest: str) -> str:
     """Return the hash over files as they are now. Raises CustodyError."""
-    return hash_of({name: public_file.read_public_file(os.path.join(dest, name)) or b"" for name in names})
+    return hash_of({name: read(dest, name) or b"" for name in names})
+
+
+def read(dest: str, name: str) -> bytes | None:
+    """Return what a file holds, or None if it is not there. Raises CustodyError."""
+    return public_file.read_public_file(os.path.join(dest, name), limit=_MAX_SIZE)
 
 
 def hash_of(contents: t.Mapping[str, bytes]) -> str:
@@ -123,7 +130,9 @@ def _write(files: Files, former: t.Mapping[str, bytes | None], dest: str) -> Non
             # The first error is the one to tell.
             with suppress(CustodyError):
                 if data is None:
-                    public_file.remove_public_file(path, is_ours=lambda _data: True, dry_run=False)
+                    public_file.remove_public_file(
+                        path, is_ours=lambda _data: True, dry_run=False, limit=_MAX_SIZE
+                    )
                 else:
                     _replace(path, data)
         raise
@@ -138,7 +147,7 @@ def _replace(path: str, data: bytes) -> None:
             code="write_failed", object=folder, attempt="make the folder", cause=exc.strerror or str(exc),
             advice="Check dest, and that the user of this task may write there.",
         ) from exc
-    public_file.ensure_public_file(path, data, is_former=lambda _data: True, dry_run=False)
+    public_file.ensure_public_file(path, data, is_former=lambda _data: True, dry_run=False, limit=_MAX_SIZE)
 
 
 def _make(folder: str) -> None:
