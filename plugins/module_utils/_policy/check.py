@@ -193,7 +193,7 @@ def _of_authority(policy: Policy, authority: Authority, abilities: Abilities) ->
     if isinstance(identity, Keys):
         yield from _of_keys(identity, path, abilities)
     elif isinstance(identity, Certified):
-        yield from _of_certified(policy, identity, path, abilities)
+        yield from _of_certified(identity, path, abilities)
         if authority.timestamp is None and not authority.log:
             yield from _of_life(policy, identity, path)
     else:
@@ -219,7 +219,7 @@ def _of_keys(identity: Keys, path: str, abilities: Abilities) -> t.Iterator[Refu
         yield refusal("scheme_unsupported", path, algorithm=scheme)
 
 
-def _of_certified(policy: Policy, identity: Certified, path: str, abilities: Abilities) -> t.Iterator[Refusal]:
+def _of_certified(identity: Certified, path: str, abilities: Abilities) -> t.Iterator[Refusal]:
     if identity.san_type not in abilities.san_types:
         yield refusal("san_unsupported", f"{path}.san", kind=identity.san_type)
     if identity.regexp is not None and not abilities.san_regexp:
