@@ -43,6 +43,7 @@ ReasonCode = t.Literal[
     "parent_unsafe",
     "passphrase_invalid",
     "policy_refused",
+    "probe_failed",
     "reference_mismatch",
     "registry_error",
     "service_unavailable",

@@ -68,6 +68,24 @@ options:
     description: Folder on the managed host, such as C(/etc/containers). Made if missing.
     type: path
     required: true
+  probes:
+    description:
+      - Images that are fetched under the new policy, before it is installed, by the skopeo of the managed host. If one is
+        denied that is to be admitted, or the reverse, nothing is installed. Also in check mode.
+      - For O(enforcer=containers) only. Whole images are fetched, so name small ones.
+    type: dict
+    default: {}
+    suboptions:
+      admit:
+        description: Images that must be admitted.
+        type: list
+        elements: str
+        default: []
+      deny:
+        description: Images that must be denied.
+        type: list
+        elements: str
+        default: []
 seealso:
   - module: hallmark.signing.image_verify
 """
@@ -86,6 +104,9 @@ EXAMPLES = r"""
     enforcer: containers
     enforcer_version: 5.34.2
     dest: /etc/containers
+    probes:
+      admit: ["registry.example.org/probes/signed:1"]
+      deny: ["registry.example.org/probes/unsigned:1"]
 
 - name: Write the manifests of the same policy for a cluster
   hallmark.signing.trust_policy:
@@ -158,7 +179,7 @@ import typing as t
 from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils._ansible import deps, results
-from ..module_utils._errors import HallmarkError, Reason
+from ..module_utils._errors import FormatError, HallmarkError, Reason
 from ..module_utils._keys.files import read_key_file
 from ..module_utils._policy import enforcers, installing, reading, rendering
 from ..module_utils._policy.model import Policy
@@ -176,6 +197,14 @@ def main() -> None:
             },
             "enforcer_version": {"type": "str", "required": True},
             "dest": {"type": "path", "required": True},
+            "probes": {
+                "type": "dict",
+                "default": {},
+                "options": {
+                    "admit": {"type": "list", "elements": "str", "default": []},
+                    "deny": {"type": "list", "elements": "str", "default": []},
+                },
+            },
         },
         required_one_of=[("policy", "policy_path")],
         mutually_exclusive=[("policy", "policy_path")],
@@ -195,6 +224,7 @@ def main() -> None:
         if rendered.refused:
             _refuse(module, rendered, result)
         enforcers.require_room(policy, enforcer=params["enforcer"], dest=params["dest"])
+        _probe(params, rendered)
         before = _texts(rendered, params["dest"]) if module._diff else {}
         done = installing.install(
             rendered.files, policy, enforcer=params["enforcer"], dest=params["dest"], dry_run=module.check_mode
@@ -217,6 +247,20 @@ def _policy(params: dict[str, t.Any]) -> Policy:
         document = rendering.parse_yaml(read_key_file(path), where=path)
     now = datetime.datetime.now(datetime.timezone.utc)
     return reading.read(document, now=now, read_file=read_key_file)
+
+
+def _probe(params: dict[str, t.Any], rendered: rendering.Rendering) -> None:
+    admit, deny = (params["probes"].get(name) or [] for name in ("admit", "deny"))
+    if not admit and not deny:
+        return
+    if params["enforcer"] != "containers":
+        raise FormatError(
+            code="input_invalid", object="probes", attempt="try the policy",
+            cause="only that of enforcer containers can be tried on a host", advice="Leave probes out.",
+        )
+    from ..module_utils._policy import probing
+
+    probing.probe(rendered.files, admit=admit, deny=deny)
 
 
 def _refuse(module: AnsibleModule, rendered: rendering.Rendering, result: dict[str, t.Any]) -> t.NoReturn:

@@ -178,6 +178,34 @@ def test_the_module_installs_what_skopeo_obeys(world: World, ansible: Ansible, t
     assert not world.admits(world.images["app", ("b",)])[0]
 
 
+def test_probes_are_tried_by_the_real_skopeo(world: World, ansible: Ansible, tmp_path: pathlib.Path) -> None:
+    (tmp_path / "skopeo").symlink_to(world.skopeo)
+    own = tmp_path / ".config" / "containers"
+    own.mkdir(parents=True)
+    (own / "registries.conf").write_text(f'[[registry]]\nlocation = "{world.registry.host}"\ninsecure = true\n')
+    environment = {"PATH": f"{tmp_path}:{ansible.environment['PATH']}", "HOME": str(tmp_path)}
+    good, foreign = world.images["app", ("a",)], world.images["app", ("b",)]
+    missing = f"{world.prefix}/app:no-such-tag"
+
+    def task(number: int, **probes: list[str]) -> Task:
+        return Task("trust_policy", {
+            "policy": {
+                "version": 1, "authorities": {"a": {"public_key_path": str(world.keys["a"].public)}},
+                "rules": [_rule("app", f"{world.prefix}/app")],
+            },
+            "enforcer": "containers", "enforcer_version": VERSION, "dest": str(tmp_path / f"dest-{number}"),
+            "probes": probes,
+        })
+
+    found = ansible.run([
+        task(0, admit=[good], deny=[foreign, world.images["app", ()]]), task(1, admit=[foreign]), task(2, deny=[good]),
+        task(3, deny=[missing]),
+    ], environment=environment)
+    assert [one.get("failed", False) for one in found] == [False, True, True, True], found[0]
+    assert [one["reasons"][0]["code"] for one in found[1:]] == ["probe_failed", "probe_failed", "registry_error"]
+    assert [(tmp_path / f"dest-{number}").exists() for number in range(4)] == [True, False, False, False]
+
+
 def _random_policy(world: World, rng: random.Random) -> Policy:
     patterns = [world.prefix + "/**", *(
         f"{world.prefix}/{repository}{end}" for repository in (*REPOSITORIES, "ns/deep") for end in ("", "/**")

@@ -61,7 +61,7 @@ def require_size(image: Image, descriptor: Descriptor, *, limit: int) -> None:
         raise RegistryError(
             code="limit_exceeded", object=f"{image.name}@{descriptor.digest}", attempt="fetch the blob",
             cause=f"its size is {descriptor.size} bytes, more than {limit}",
-            advice="Look at what it sent.",
+            advice="Look at it.",
         )
 
 

@@ -354,7 +354,7 @@ class Transport:
     def _too_large(self, request: Request, limit: int) -> RegistryError:
         return RegistryError(
             code="limit_exceeded", object=self.host, attempt=request.attempt,
-            cause=f"the answer is larger than {limit} bytes", advice="Look at what it sent.",
+            cause=f"the answer is larger than {limit} bytes", advice="Look at it.",
         )
 
     def _error(self, request: Request, cause: str) -> RegistryError:

@@ -45,7 +45,7 @@ class Node:
         for name in self.value:
             if name not in known:
                 near = difflib.get_close_matches(str(name), known, 1)
-                hint = f"; is {near[0]} meant?" if near else f"; known are {', '.join(known)}"
+                hint = f" (is {near[0]} meant?)" if near else f"; known are {', '.join(known)}"
                 self.wrong(f"{str(name)[:_SHOWN]!r} is not known here{hint}")
         for name in required:
             if self.value.get(name) is None:

@@ -74,6 +74,7 @@ LATE = {
     ("modules/image_verify.py", "module_utils/_ansible/evidence.py"),
     ("modules/image_verify.py", "module_utils/_signing/through_index.py"),
     ("modules/signing_key.py", "module_utils/_keys/certificate_request.py"),
+    ("modules/trust_policy.py", "module_utils/_policy/probing.py"),
 }
 THIRD_PARTY = {"cryptography", "docker", "nacl", "rfc3161_client", "urllib3", "jmespath", "requests", "yaml"}
 FORBIDDEN_CALLS = {"__import__", "eval", "exec", "compile"}

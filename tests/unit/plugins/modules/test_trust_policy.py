@@ -192,6 +192,56 @@ def test_no_version(run: Run) -> None:
     assert "no version" in run(policy(), enforcer_version="latest").result["msg"]
 
 
+# --- probes: what skopeo says is played here, and what it really says in tests/interop ------------------------------
+
+
+@pytest.fixture
+def skopeo(home: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> pathlib.Path:
+    """A program that keeps its arguments, and ends as the name of the image says."""
+    program = home / "bin" / "skopeo"
+    program.parent.mkdir()
+    program.write_text(
+        f"#!/bin/sh\nprintf '%s ' \"$@\" >>{home}/log; echo >>{home}/log\n"
+        f'case "$*" in *denied*) echo "FATA[0000] Source image rejected: A signature was required" >&2; exit 1;; '
+        '*lost*) echo "FATA[0000] connection refused" >&2; exit 1;; esac\n'
+    )
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
+    return home / "log"
+
+
+@pytest.mark.parametrize(("admit", "deny", "code", "words"), [
+    (["r.io/good:1"], ["r.io/denied:1"], None, ""), ([], ["r.io/denied:1"], None, ""),
+    (["r.io/denied:1"], [], "probe_failed", "was denied: A signature was required"),
+    (["r.io/good:1"], ["r.io/good:2"], "probe_failed", "was admitted"),
+    # What cannot be fetched is no proof of anything.
+    ([], ["r.io/lost:1"], "registry_error", "connection refused"), (["r.io/lost:1"], [], "registry_error", "refused"),
+    (["--insecure-policy"], [], "malformed", "--insecure-policy"),
+])
+@pytest.mark.parametrize("check", [False, True])
+def test_probes_decide_before_anything_is_installed(
+    run: Run, dest: pathlib.Path, skopeo: pathlib.Path, admit: list[str], deny: list[str], code: str | None, words: str,
+    check: bool,
+) -> None:
+    ended = run(policy(), probes={"admit": admit, "deny": deny}, check=check)
+    assert (ended.failed, dest.exists()) == (bool(code), not code and not check)
+    assert [reason["code"] for reason in ended.result["reasons"]] == ([code] if code else [])
+    assert words in ended.result.get("msg", "")
+    if code != "malformed":
+        tried = skopeo.read_text().splitlines()
+        assert all("--policy" in one and "--registries.d" in one and "docker://r.io/" in one for one in tried)
+        assert str(dest) not in skopeo.read_text()
+
+
+def test_probes_need_skopeo_and_containers(run: Run, dest: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "/nonexistent")
+    ended = run(policy(), probes={"admit": ["r.io/a:1"]})
+    assert (ended.result["reasons"][0]["code"], dest.exists()) == ("not_found", False)
+    pytest.importorskip("yaml")
+    ended = run(policy(), enforcer="policy_controller", enforcer_version="0.15.1", probes={"admit": ["r.io/a:1"]})
+    assert (ended.result["reasons"][0]["object"], dest.exists()) == ("probes", False)
+
+
 def test_the_diff_is_of_the_files(run: Run) -> None:
     first = run(policy(), diff=True).result
     assert first["diff"]["before"] == {}
