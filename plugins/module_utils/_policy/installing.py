@@ -112,9 +112,9 @@ def _require_progress(record: bytes | None, policy: Policy, path: str) -> None:
 
 
 def _keep(former: t.Mapping[str, bytes | None], files: Files, dest: str) -> None:
-    """Keep copies of what somebody else wrote, the first time."""
+    """Keep copies of what somebody else wrote, the first time; a run that was cut off left those that count."""
     for name, data in former.items():
-        if data is not None and data != files[name].encode():
+        if data is not None and data != files[name].encode() and read(dest, name + FORMER) is None:
             _replace(os.path.join(dest, name + FORMER), data)
 
 

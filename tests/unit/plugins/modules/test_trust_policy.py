@@ -122,6 +122,10 @@ def test_what_somebody_else_wrote_is_kept(run: Run, dest: pathlib.Path) -> None:
     assert "insecureAcceptAnything" in (dest / "policy.json.former").read_text()
     run(policy(rule("r.io/other"), version=2))
     assert "insecureAcceptAnything" in (dest / "policy.json.former").read_text()
+    # As if the first run had been cut off before its record was written.
+    (dest.parent / "containers.hallmark-signing.json").unlink()
+    run(policy(version=3))
+    assert "insecureAcceptAnything" in (dest / "policy.json.former").read_text()
 
 
 @pytest.mark.parametrize(("text", "is_taken"), [
