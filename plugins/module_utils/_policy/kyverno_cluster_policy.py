@@ -45,10 +45,11 @@ def abilities(version: Version) -> Abilities | None:
 def render(policy: Policy, version: Version) -> Files:
     """Return the file; the policy was checked."""
     del version
-    names = rendering.names_of(rule.name for rule in policy.rules)
-    rules = [one for rule in policy.rules for one in _rules(names[rule.name], rule)]
+    rules = [one for rule in policy.rules for one in _rules(rule)]
     if policy.default == "reject":
         rules.append(_no_others(policy))
+    for one, name in zip(rules, rendering.names_of(one["name"] for one in rules)):
+        one["name"] = name
     return {FILE: rendering.as_yaml({
         "apiVersion": "kyverno.io/v1", "kind": "ClusterPolicy", "metadata": {"name": "hallmark-signing"},
         "spec": {
@@ -58,14 +59,14 @@ def render(policy: Policy, version: Version) -> Files:
     })}
 
 
-def _rules(name: str, rule: Rule) -> t.Iterator[dict[str, t.Any]]:
+def _rules(rule: Rule) -> t.Iterator[dict[str, t.Any]]:
     references = [one for pattern in rule.patterns for one in _references(pattern)]
     signed = {"attestors": _attestors(rule.any_of, rule.threshold)}
-    yield _rule(name, references, signed)
+    yield _rule(rule.name, references, signed)
     for number, one in enumerate(rule.attestations, 1):
         # A rule looks at signatures or at attestations, not at both.
         attested = {"attestations": [{"type": one.predicate_type, "attestors": _attestors(one.any_of, 1)}]}
-        yield _rule(f"{name}-attestation-{number}", references, attested)
+        yield _rule(f"{rule.name} attestation {number}", references, attested)
 
 
 def _rule(name: str, references: list[str], demanded: dict[str, t.Any]) -> dict[str, t.Any]:

@@ -55,7 +55,7 @@ def render(policy: Policy, version: Version) -> Files:
     """Return the file; the policy was checked."""
     names = rendering.names_of(rule.name for rule in policy.rules)
     api = f"policies.kyverno.io/{'v1' if version >= _V1 else 'v1beta1'}"
-    return {FILE: rendering.as_yaml(*(_policy(api, names[rule.name], rule) for rule in policy.rules))}
+    return {FILE: rendering.as_yaml(*(_policy(api, name, rule) for name, rule in zip(names, policy.rules)))}
 
 
 def _policy(api: str, name: str, rule: Rule) -> dict[str, t.Any]:

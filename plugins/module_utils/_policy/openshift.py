@@ -49,7 +49,8 @@ def render(policy: Policy, version: Version) -> Files:
     wanted.sort(key=lambda one: one[0])
     names = rendering.names_of(text for text, *_rest in wanted)
     return {FILE: rendering.as_yaml(*(
-        _policy(names[text], scopes, repository, authority) for text, scopes, repository, authority in wanted
+        _policy(name, scopes, repository, authority)
+        for name, (_text, scopes, repository, authority) in zip(names, wanted)
     ))}
 
 

@@ -45,21 +45,27 @@ def abilities(version: Version) -> Abilities | None:
 def render(policy: Policy, version: Version) -> Files:
     """Return the files; the policy was checked."""
     del version
-    names = rendering.names_of(rule.name for rule in policy.rules)
+    known = rendering.names_of(authority.name for authority in policy.authorities)
+    names = {authority.name: name for authority, name in zip(policy.authorities, known)}
+    demands = [(rule, demand) for rule in policy.rules for demand in _demands(rule)]
     documents = [
-        _policy(name, rule, authorities, attestation)
-        for rule in policy.rules for name, authorities, attestation in _demands(names[rule.name], rule)
+        _policy(name, rule, [one for authority in authorities for one in _authorities(authority, names, attestation)])
+        for name, (rule, (_text, authorities, attestation)) in zip(
+            rendering.names_of(demand[0] for _rule, demand in demands), demands
+        )
     ]
+    used = {authority.name for rule in policy.rules for authority in rule.authorities}
     roots = [
-        _trust_root(authority) for authority in policy.authorities
-        if _needs_root(authority) and any(authority in rule.authorities for rule in policy.rules)
+        _trust_root(authority, names) for authority in policy.authorities
+        if _needs_root(authority) and authority.name in used
     ]
     files = {POLICIES: rendering.as_yaml(*documents), NO_MATCH: rendering.as_yaml(_no_match(policy))}
     return {**files, ROOTS: rendering.as_yaml(*roots)} if roots else files
 
 
-def _demands(name: str, rule: Rule) -> t.Iterator[tuple[str, tuple[Authority, ...], Attestation | None]]:
+def _demands(rule: Rule) -> t.Iterator[tuple[str, tuple[Authority, ...], Attestation | None]]:
     """Yield what must all hold of the images of a rule: each is a policy of its own."""
+    name = rule.name
     if rule.threshold == 1:
         yield name, rule.any_of, None
     else:
@@ -70,17 +76,12 @@ def _demands(name: str, rule: Rule) -> t.Iterator[tuple[str, tuple[Authority, ..
         yield f"{name}-attestation-{number}", attestation.any_of, attestation
 
 
-def _policy(
-    name: str, rule: Rule, authorities: tuple[Authority, ...], attestation: Attestation | None
-) -> dict[str, t.Any]:
+def _policy(name: str, rule: Rule, authorities: list[dict[str, t.Any]]) -> dict[str, t.Any]:
     globs = [glob for pattern in rule.patterns for glob in _globs(pattern)]
     return {
         "apiVersion": "policy.sigstore.dev/v1beta1", "kind": "ClusterImagePolicy", "metadata": {"name": name},
         "spec": {
-            "images": [{"glob": glob} for glob in globs], "mode": "enforce",
-            "authorities": [
-                one for authority in authorities for one in _authorities(authority, attestation)
-            ],
+            "images": [{"glob": glob} for glob in globs], "mode": "enforce", "authorities": authorities,
         },
     }
 
@@ -98,19 +99,22 @@ def _globs(pattern: Pattern) -> tuple[str, ...]:
     return f"{whole}@*", f"{whole}:*"
 
 
-def _authorities(authority: Authority, attestation: Attestation | None) -> t.Iterator[dict[str, t.Any]]:
-    for number, trusted in enumerate(_trusted(authority), 1):
-        found = {"name": rendering.name_of(authority.name) + (f"-{number}" if number > 1 else ""), **trusted}
+def _authorities(
+    authority: Authority, names: t.Mapping[str, str], attestation: Attestation | None
+) -> t.Iterator[dict[str, t.Any]]:
+    root = _root_name(authority, names)
+    for number, trusted in enumerate(_trusted(authority, root), 1):
+        found = {"name": names[authority.name] + (f"-key-{number}" if number > 1 else ""), **trusted}
         if authority.log:
-            found["ctlog"] = {"trustRootRef": _root_name(authority)}
+            found["ctlog"] = {"trustRootRef": root}
         if authority.timestamp:
-            found["rfc3161timestamp"] = {"trustRootRef": _root_name(authority)}
+            found["rfc3161timestamp"] = {"trustRootRef": root}
         if attestation is not None:
             found["attestations"] = [{"name": "attestation", "predicateType": attestation.predicate_type}]
         yield found
 
 
-def _trusted(authority: Authority) -> t.Iterator[dict[str, t.Any]]:
+def _trusted(authority: Authority, root: str) -> t.Iterator[dict[str, t.Any]]:
     identity = authority.identity
     if isinstance(identity, Keys):
         for key in identity.keys:
@@ -122,12 +126,12 @@ def _trusted(authority: Authority) -> t.Iterator[dict[str, t.Any]]:
         yield {"keyless": {
             # A certificate of a private PKI names no issuer of OpenID, and the controller wants to be told one.
             "identities": [{"issuerRegExp": "^$", **subject}],
-            "trustRootRef": _root_name(authority), "insecureIgnoreSCT": True,
+            "trustRootRef": root, "insecureIgnoreSCT": True,
         }}
     else:
         yield {"keyless": {
             "identities": [_identity(identity)],
-            **({"trustRootRef": _root_name(authority)} if identity.trusted_root is not None else {}),
+            **({"trustRootRef": root} if identity.trusted_root is not None else {}),
         }}
 
 
@@ -145,11 +149,11 @@ def _needs_root(authority: Authority) -> bool:
     return is_certified or has_root or authority.log is not None or authority.timestamp is not None
 
 
-def _root_name(authority: Authority) -> str:
-    return f"{rendering.name_of(authority.name)}-root"
+def _root_name(authority: Authority, names: t.Mapping[str, str]) -> str:
+    return f"{names[authority.name]}-root"
 
 
-def _trust_root(authority: Authority) -> dict[str, t.Any]:
+def _trust_root(authority: Authority, names: t.Mapping[str, str]) -> dict[str, t.Any]:
     keys: dict[str, t.Any] = {}
     identity = authority.identity
     if not isinstance(identity, Keys):
@@ -166,7 +170,8 @@ def _trust_root(authority: Authority) -> dict[str, t.Any]:
     if authority.timestamp:
         keys["timestampAuthorities"] = [_authority_of(f"{authority.name} timestamps", authority.timestamp)]
     return {
-        "apiVersion": "policy.sigstore.dev/v1alpha1", "kind": "TrustRoot", "metadata": {"name": _root_name(authority)},
+        "apiVersion": "policy.sigstore.dev/v1alpha1", "kind": "TrustRoot",
+        "metadata": {"name": _root_name(authority, names)},
         "spec": {"sigstoreKeys": keys},
     }
 

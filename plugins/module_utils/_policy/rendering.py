@@ -81,16 +81,16 @@ def name_of(text: str) -> str:
     return _NOT_NAME.sub("-", text.lower()).strip("-")[:_MAX_NAME].strip("-") or "rule"
 
 
-def names_of(texts: t.Iterable[str]) -> dict[str, str]:
-    """Return such names, all of them different, by the texts that they are made of."""
-    found: dict[str, str] = {}
+def names_of(texts: t.Iterable[str]) -> list[str]:
+    """Return such names in the order of the texts, all of them different: of two alike, one would replace the other."""
+    found: dict[str, None] = {}
     for text in texts:
         name, number = name_of(text), 1
-        while name in found.values():
+        while name in found:
             number += 1
             name = f"{name_of(text)}-{number}"
-        found[text] = name
-    return found
+        found[name] = None
+    return list(found)
 
 
 def as_json(document: t.Any) -> str:

@@ -128,7 +128,29 @@ def test_names_for_kubernetes(text: str, name: str) -> None:
 
 
 def test_names_that_would_be_alike_are_numbered() -> None:
-    assert rendering.names_of(["a b", "a-b", "A/B"]) == {"a b": "a-b", "a-b": "a-b-2", "A/B": "a-b-3"}
+    assert rendering.names_of(["a b", "a-b", "A/B", "a b", "a b 2"]) == ["a-b", "a-b-2", "a-b-3", "a-b-4", "a-b-2-2"]
+
+
+# One manifest would take the place of another, and what that demanded would be gone.
+@pytest.mark.parametrize("enforcer", sorted(set(NEWEST) - {"containers"}))
+def test_no_two_manifests_have_one_name(enforcer: str) -> None:
+    long = "x" * 60
+    names = ["a", "b c", "b-c", "c", f"{long} one", f"{long} two"]
+    known = {name: key(f"k{number}", log=LOG) for number, name in enumerate(names)}
+    found = documents(
+        enforcer, rule("r.io/1", any_of=["c", "a"], threshold=2) | {"name": "a b"},
+        rule("r.io/2", any_of=["b c", "b-c"], threshold=2) | {"name": "a"},
+        rule("r.io/3", any_of=[f"{long} one"]) | {"name": "a b 1"}, rule("r.io/4", any_of=["c"]) | {"name": long + "1"},
+        rule("r.io/5", any_of=[f"{long} two"]) | {"name": long + "2"}, authorities=known,
+    )
+    named = [(one["kind"], one["metadata"]["name"]) for one in found]
+    assert len(set(named)) == len(named)
+    inner = [one["name"] for document in found for one in document["spec"].get("rules", [])] if (
+        enforcer == "kyverno_cluster_policy"
+    ) else []
+    assert len(set(inner)) == len(inner)
+    roots = {one["metadata"]["name"]: one for one in found if one["kind"] == "TrustRoot"}
+    assert len(roots) == (len(names) if enforcer == "policy_controller" else 0)
 
 
 # --- containers/image ------------------------------------------------------------------------------------------------
@@ -273,7 +295,7 @@ def test_any_of_several_authorities_is_one_policy() -> None:
     assert only["mode"] == "enforce"
     assert [(one["name"], one["key"]) for one in only["authorities"]] == [
         (name, {"data": public(owner).pem, "hashAlgorithm": "sha256"})
-        for name, owner in (("release", "release"), ("both", "g1"), ("both-2", "g2"))
+        for name, owner in (("release", "release"), ("both", "g1"), ("both-key-2", "g2"))
     ]
 
 
