@@ -14,6 +14,7 @@ import typing as t
 
 import pytest
 from ansible_collections.hallmark.signing.plugins.module_utils._custody import private_file
+from ansible_collections.hallmark.signing.plugins.module_utils._policy import probing
 from ansible_collections.hallmark.signing.plugins.modules import trust_policy
 from ansible_collections.hallmark.signing.tests.unit.plugins.module_utils._policy.policy_bench import (
     Json,
@@ -235,6 +236,17 @@ def test_probes_decide_before_anything_is_installed(
         tried = skopeo.read_text().splitlines()
         assert all("--policy" in one and "--registries.d" in one and "docker://r.io/" in one for one in tried)
         assert str(dest) not in skopeo.read_text()
+
+
+def test_a_probe_that_does_not_end_is_told(
+    run: Run, dest: pathlib.Path, skopeo: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(probing, "_TIMEOUT", 0.2)
+    program = skopeo.parent / "bin" / "skopeo"
+    program.write_text("#!/bin/sh\nexec sleep 30\n")
+    ended = run(policy(), probes={"deny": ["r.io/a:1"]})
+    assert (ended.result["reasons"][0]["code"], dest.exists()) == ("registry_error", False)
+    assert "did not end well" in ended.result["msg"]
 
 
 def test_probes_need_skopeo_and_containers(run: Run, dest: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:

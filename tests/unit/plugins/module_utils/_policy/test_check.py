@@ -251,6 +251,11 @@ def test_what_is_no_version(version: str) -> None:
         enforcers.render(read(document()), enforcer="containers", version=version)
 
 
+def test_the_other_default_is_named() -> None:
+    found = enforcers.render(read(document(default="reject")), enforcer="openshift", version="4.21")
+    assert [(one.policy_path, one.instead) for one in found.refused] == [("default", "Use default: accept.")]
+
+
 def test_nothing_is_rendered_of_a_policy_of_which_something_is_refused() -> None:
     policy = read(document(rule(APP), rule("docker.io/acme/rs-*")))
     found = enforcers.render(policy, enforcer="containers", version="5.39.2")

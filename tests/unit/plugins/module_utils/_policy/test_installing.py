@@ -63,6 +63,13 @@ def test_a_folder_that_others_may_write_is_refused(dest: pathlib.Path) -> None:
     assert os.listdir(dest) == []
 
 
+def test_a_folder_that_cannot_be_made_is_told(dest: pathlib.Path) -> None:
+    dest.write_text("a file")
+    with pytest.raises(CustodyError) as caught:
+        install(dest, **{"below/policy": "x"})
+    assert (caught.value.code, dest.read_text()) in (("write_failed", "a file"), ("destination_unsafe", "a file"))
+
+
 @pytest.mark.parametrize("record", ["", "[]", "{}", '{"policy_version": "1", "policy_hash": "x"}'])
 def test_a_record_that_cannot_be_read_is_told(dest: pathlib.Path, record: str) -> None:
     install(dest, policy="x")
