@@ -40,8 +40,9 @@ options:
       - C(authorities) are who may sign, by name. Each has one of C(public_key_path), C(public_key_content), C(generations) (a
         list of C(generation), C(state) and a public key, of which those in state C(published), C(active) and C(retiring)
         count), C(ca_path) or C(ca_content) with C(san), and C(keyless). C(log) and C(timestamp) say what else is required.
-      - C(rules) have C(name), C(images), C(any_of), C(threshold), C(mirrors) and C(attestations). Images are C(HOST/REPO),
-        C(HOST/NS/**), C(HOST/NS/PREFIX*) or C(*.DOMAIN/**). The most specific pattern wins.
+      - C(rules) have C(name), C(images), C(any_of), C(threshold), C(mirrors), C(attestations) and C(namespaces). Images are
+        C(HOST/REPO), C(HOST/NS/**), C(HOST/NS/PREFIX*) or C(*.DOMAIN/**). The most specific pattern wins.
+      - All of it is in C(docs/trust_policy.md), and C(docs/trust_policy.schema.json) is its JSON schema.
       - C(denied_key_ids) are keys that count for nobody.
       - Paths in it are on the managed host.
     type: dict
@@ -58,6 +59,9 @@ options:
       policy_controller: C(ClusterImagePolicy) and C(TrustRoot) of sigstore's policy-controller.
       kyverno_cluster_policy: C(ClusterPolicy) of Kyverno.
       kyverno_image_validating_policy: C(ImageValidatingPolicy) of Kyverno.
+      connaisseur: Helm values of Connaisseur.
+      ratify: Gatekeeper with Ratify, a C(ConstraintTemplate) with its constraint, and Helm values of Ratify.
+      wiz: Image integrity validators of a Wiz tenant, as JSON and for Terraform. Not verified against the real service.
   enforcer_version:
     description:
       - Its version, which decides what it can express. For V(containers) that of the library containers/image; skopeo 1.18 and
@@ -68,6 +72,16 @@ options:
     description: Folder on the managed host, such as C(/etc/containers). Made if missing.
     type: path
     required: true
+  floor:
+    description:
+      - The highest version that is known to have been installed here. A policy with a lower version is refused, also where
+        the record beside O(dest) is gone, or an old one.
+    type: int
+    default: 1
+  announce:
+    description: How many days before C(not_after) of the policy a warning begins to say so.
+    type: int
+    default: 30
   probes:
     description:
       - Images that are fetched under the new policy, before it is installed, by the skopeo of the managed host. If one is
@@ -154,6 +168,17 @@ files:
       returned: always
       sample: true
   sample: []
+removed:
+  description: Files of the former policy that this one has no more, and that were taken away.
+  returned: always
+  type: list
+  elements: str
+  sample: []
+not_after:
+  description: When the policy ends, RFC 3339 in UTC; null if it does not, or could not be read.
+  returned: always
+  type: str
+  sample: "2027-06-01T00:00:00Z"
 rendered:
   description: The texts of the files, by their paths below O(dest).
   returned: always
@@ -182,6 +207,7 @@ from ..module_utils._ansible import deps, results
 from ..module_utils._errors import FormatError, HallmarkError, Reason
 from ..module_utils._keys.files import read_key_file
 from ..module_utils._policy import enforcers, installing, reading, rendering
+from ..module_utils._policy.check import Refusal
 from ..module_utils._policy.model import Policy
 
 
@@ -197,6 +223,8 @@ def main() -> None:
             },
             "enforcer_version": {"type": "str", "required": True},
             "dest": {"type": "path", "required": True},
+            "floor": {"type": "int", "default": 1},
+            "announce": {"type": "int", "default": 30},
             "probes": {
                 "type": "dict",
                 "default": {},
@@ -213,28 +241,31 @@ def main() -> None:
     params = module.params
     result: dict[str, t.Any] = {
         "changed": False, "policy_version": None, "policy_hash": None, "effective_hash": None, "files": [],
-        "rendered": {}, "refused": [],
+        "removed": [], "not_after": None, "rendered": {}, "refused": [],
     }
     needs_yaml = params["policy_path"] is not None or params["enforcer"] != "containers"
     deps.require_libraries(module, "cryptography", *(["yaml"] if needs_yaml else []), empty=result)
     try:
         policy = _policy(params)
-        result.update(policy_version=policy.version, policy_hash=policy.hash)
+        result.update(policy_version=policy.version, policy_hash=policy.hash, not_after=policy.not_after)
+        _announce_end(module, policy)
         rendered = enforcers.render(policy, enforcer=params["enforcer"], version=params["enforcer_version"])
-        if rendered.refused:
-            _refuse(module, rendered, result)
+        refused = (*rendered.refused, *enforcers.refused_here(enforcer=params["enforcer"], dest=params["dest"]))
+        if refused:
+            _refuse(module, refused, result)
         enforcers.require_room(policy, enforcer=params["enforcer"], dest=params["dest"])
         _probe(params, rendered)
         before = _texts(rendered, params["dest"]) if module._diff else {}
         done = installing.install(
-            rendered.files, policy, enforcer=params["enforcer"], dest=params["dest"], dry_run=module.check_mode
+            rendered.files, policy, enforcer=params["enforcer"], dest=params["dest"], dry_run=module.check_mode,
+            floor=params["floor"],
         )
     except reading.PolicyError as exc:
         results.finish(module, exc.as_reasons(), result)
     except HallmarkError as exc:
         results.fail_with(module, exc, result)
     result.update(
-        changed=done.changed, effective_hash=done.effective_hash, rendered=rendered.files,
+        changed=done.changed, effective_hash=done.effective_hash, rendered=rendered.files, removed=list(done.removed),
         files=[file.as_dict() for file in done.files],
     )
     results.finish(module, [], {**result, **results.diff(module, before, rendered.files, params["dest"])})
@@ -247,6 +278,19 @@ def _policy(params: dict[str, t.Any]) -> Policy:
         document = rendering.parse_yaml(read_key_file(path), where=path)
     now = datetime.datetime.now(datetime.timezone.utc)
     return reading.read(document, now=now, read_file=read_key_file)
+
+
+def _announce_end(module: AnsibleModule, policy: Policy) -> None:
+    if policy.not_after is None:
+        return
+    left = datetime.datetime.fromisoformat(policy.not_after.replace("Z", "+00:00")) - datetime.datetime.now(
+        datetime.timezone.utc
+    )
+    if left.days < module.params["announce"]:
+        module.warn(
+            f"The trust policy ends at {policy.not_after}, in {left.days} days, and cannot be installed afterwards: give "
+            "it a later not_after, and a higher version."
+        )
 
 
 def _probe(params: dict[str, t.Any], rendered: rendering.Rendering) -> None:
@@ -263,7 +307,7 @@ def _probe(params: dict[str, t.Any], rendered: rendering.Rendering) -> None:
     probing.probe(rendered.files, admit=admit, deny=deny)
 
 
-def _refuse(module: AnsibleModule, rendered: rendering.Rendering, result: dict[str, t.Any]) -> t.NoReturn:
+def _refuse(module: AnsibleModule, refused: tuple[Refusal, ...], result: dict[str, t.Any]) -> t.NoReturn:
     enforcer = f"{module.params['enforcer']} {module.params['enforcer_version']}"
     reasons = [
         Reason(
@@ -271,9 +315,9 @@ def _refuse(module: AnsibleModule, rendered: rendering.Rendering, result: dict[s
             f"{one.policy_path or 'policy'}: could not express it for {enforcer}: {one.message}. {one.instead}",
             one.policy_path or "policy",
         )
-        for one in rendered.refused
+        for one in refused
     ]
-    result["refused"] = [one.as_dict() for one in rendered.refused]
+    result["refused"] = [one.as_dict() for one in refused]
     results.finish(module, reasons, result)
 
 

@@ -34,6 +34,10 @@ ROWS: dict[str, tuple[str, str]] = {
     "version_unsupported": (
         "this version cannot verify these signatures", "Upgrade the enforcer, or leave it out of the policy's reach.",
     ),
+    "build_unsupported": (
+        "{program} was built without verification of these signatures, as in Debian 12, and would reject every image",
+        "Use the programs of Debian 13, or others.",
+    ),
     "choice_unsupported": (
         "it cannot demand {threshold} of {count} authorities",
         "Demand one of them or all of them where it can, or split the rule.",
@@ -48,6 +52,7 @@ ROWS: dict[str, tuple[str, str]] = {
     "mixed_logs": (
         "it demands log entries of all authorities of a rule, of one log, or of none", "Demand the same log of each.",
     ),
+    "mixed_roots": ("it takes one set of roots for all authorities of a rule", "Split the rule by authority."),
     "counted_keys": (
         "it counts keys, and two generations of one authority would be two signers",
         "Render the policy of one generation of each, or demand one or all of them.",
@@ -56,6 +61,10 @@ ROWS: dict[str, tuple[str, str]] = {
     "algorithm_unsupported": (
         "it verifies SHA-256 only, and signatures of {algorithm} keys come with other hashes",
         "Sign with a P-256, RSA or Ed25519 key, or name signature_algorithm with SHA-256.",
+    ),
+    "key_unsupported": ("it takes {families} keys only, and one is {algorithm}", "Sign with a P-256 key."),
+    "one_key_only": (
+        "it verifies all images with one key, and the rules name {count}", "Name one authority with one key.",
     ),
     "scheme_unsupported": (
         "it cannot be told to demand {algorithm}", "Leave signature_algorithm out and use a P-256 or RSA key.",
@@ -80,6 +89,17 @@ ROWS: dict[str, tuple[str, str]] = {
     "timestamp_unsupported": ("it cannot demand timestamps", "Verify timestamps with image_verify."),
     "attestation_unsupported": ("it does not look at attestations", "Verify them before the deployment."),
     "pattern_unsupported": ("it has no word for the pattern {pattern}", "Name the repositories, or their namespace."),
+    "namespace_unsupported": (
+        "its rules hold in all namespaces of the cluster", "Leave namespaces out, or make the repositories differ.",
+    ),
+    "hidden_rule": (
+        "{pattern} lies in {other} of rule {rule}, which holds in all namespaces and would hide it",
+        "Make the patterns disjoint.",
+    ),
+    "similar_hosts": (
+        "it compares the ends of host names, and {pattern} would be about {other} of rule {rule}, too",
+        "Name hosts of which none ends like another.",
+    ),
     "overlapping_rules": (
         "{pattern} overlaps with {other} of rule {rule}, and there every rule that matches must be satisfied",
         "Make the patterns disjoint.",
@@ -122,9 +142,12 @@ class Abilities:
     """What an enforcer can express, in one version.
 
     C(mixes) says that keys and certificates may stand under one choice, C(any_of_keys_only) that a choice is one of
-    keys only, C(logs_differ) that its authorities may demand different logs; C(max_keys) bounds an authority's keys,
-    C(merges_scopes) says that a repository and the namespace of the same name are one, C(counts_keys) that it counts
-    keys where authorities are meant.
+    keys only, C(logs_differ) that its authorities may demand different logs, C(one_validator) that all authorities of a
+    rule share a log and roots. C(max_keys) bounds an authority's keys, C(max_keys_in_all) those of all rules;
+    C(key_families) are the kinds that are taken. C(counts_keys) says that it counts keys where authorities are meant,
+    and whether that matters also where all are demanded. C(merges_scopes) says that a repository and the namespace of
+    the same name are one, C(compares_ends) that a host is also any whose name ends so. With C(namespaces) a rule may be
+    for some only; with C(cluster_hides) those for all come first.
     """
 
     choices: frozenset[Choice]
@@ -132,9 +155,14 @@ class Abilities:
     patterns: frozenset[Kind]
     overlap: Overlap = "most specific"
     merges_scopes: bool = False
-    counts_keys: bool = False
+    counts_keys: Choice | None = None
+    compares_ends: bool = False
+    namespaces: bool = False
+    cluster_hides: bool = False
     defaults: frozenset[str] = frozenset(("reject", "accept"))
     max_keys: int | None = None
+    max_keys_in_all: int | None = None
+    key_families: frozenset[str] | None = None
     mixes: bool = False
     any_of_keys_only: bool = False
     other_hashes: bool = False
@@ -146,6 +174,7 @@ class Abilities:
     logs: frozenset[IdentityKind] = frozenset()
     log_algorithms: frozenset[str] | None = None
     logs_differ: bool = True
+    one_validator: bool = False
     log_needs_url: bool = False
     timestamps: bool = False
     attestations: bool = False
@@ -160,7 +189,10 @@ def refusals(policy: Policy, abilities: Abilities) -> tuple[Refusal, ...]:
         *(found for rule in policy.rules for found in _of_rule(rule, abilities)),
         *(_overlaps(policy) if abilities.overlap == "all" else ()),
         *(_merged_scopes(policy) if abilities.merges_scopes else ()),
+        *(_hidden(policy) if abilities.cluster_hides else ()),
+        *(_similar_hosts(policy) if abilities.compares_ends else ()),
         *_of_denials(policy, used.values()),
+        *_of_keys_in_all(used.values(), abilities),
     )
 
 
@@ -214,6 +246,9 @@ def _of_keys(identity: Keys, path: str, abilities: Abilities) -> t.Iterator[Refu
         is_read = scheme in _SHA256 if scheme else key.algorithm.name in _READ_BY_ALL
         if not is_read and not abilities.other_hashes:
             yield refusal("algorithm_unsupported", path, algorithm=key.algorithm.name)
+        if abilities.key_families is not None and key.algorithm.family not in abilities.key_families:
+            families = " and ".join(sorted(abilities.key_families))
+            yield refusal("key_unsupported", path, families=families, algorithm=key.algorithm.name)
     # They would verify signatures of the usual kind instead, which do not count.
     if scheme and ("pss" in scheme or scheme == "ed25519ph"):
         yield refusal("scheme_unsupported", path, algorithm=scheme)
@@ -266,13 +301,20 @@ def _of_rule(rule: Rule, abilities: Abilities) -> t.Iterator[Refusal]:
             (len(kinds) > 1 and not abilities.mixes) or (kinds != {"keys"} and abilities.any_of_keys_only)
         ):
             yield refusal("mixed_authorities", f"{rule.path}.{member}")
-        if abilities.counts_keys and 1 < threshold < count and any(len(one.keys) > 1 for one in authorities):
+        counted = abilities.counts_keys == "all" or threshold < count
+        if abilities.counts_keys and threshold > 1 and counted and any(len(one.keys) > 1 for one in authorities):
             yield refusal("counted_keys", f"{rule.path}.{member}")
-        if threshold < count and not abilities.logs_differ and len({one.log for one in authorities}) > 1:
+        is_one = abilities.one_validator or (threshold < count and not abilities.logs_differ)
+        if is_one and len({one.log for one in authorities}) > 1:
             yield refusal("mixed_logs", f"{rule.path}.{member}")
+        roots = {one.identity.trusted_root for one in authorities if isinstance(one.identity, Keyless)}
+        if abilities.one_validator and len(roots) > 1:
+            yield refusal("mixed_roots", f"{rule.path}.{member}")
     for number, image in enumerate(rule.images):
         if image.kind not in abilities.patterns:
             yield refusal("pattern_unsupported", f"{rule.path}.images[{number}]", pattern=image)
+    if rule.namespaces and not abilities.namespaces:
+        yield refusal("namespace_unsupported", f"{rule.path}.namespaces")
     if rule.attestations and not abilities.attestations:
         yield refusal("attestation_unsupported", f"{rule.path}.attestations")
 
@@ -299,15 +341,45 @@ def _overlaps(policy: Policy) -> t.Iterator[Refusal]:
 
 
 def _merged_scopes(policy: Policy) -> t.Iterator[Refusal]:
+    """Yield a refusal for each scope with two meanings; the same pattern may mean something else in a namespace."""
     known: dict[tuple[str, str, bool], tuple[Rule, Pattern]] = {}
     for rule in policy.rules:
         for pattern in rule.patterns:
             scope = (pattern.host, pattern.path, pattern.kind == "domain")
             first, other = known.setdefault(scope, (rule, pattern))
-            if first is not rule:
+            if first is not rule and (pattern.kind != other.kind or first.namespaces == rule.namespaces):
                 yield refusal("same_scope", f"{rule.path}.images", pattern=pattern, other=other, rule=first.name)
+
+
+def _hidden(policy: Policy) -> t.Iterator[Refusal]:
+    """Yield a refusal for each pattern of a namespace that a rule for all namespaces has something to say about."""
+    for rule in (one for one in policy.rules if one.namespaces):
+        for other in policy.rules_in(None):
+            for pattern, wider in itertools.product(rule.patterns, other.patterns):
+                if pattern.overlaps(wider):
+                    yield refusal(
+                        "hidden_rule", f"{rule.path}.images", pattern=pattern, other=wider, rule=other.name
+                    )
+
+
+def _similar_hosts(policy: Policy) -> t.Iterator[Refusal]:
+    """Yield a refusal for each host whose name ends with that of another, or lies in a domain."""
+    named: dict[tuple[str, bool], tuple[Rule, Pattern]] = {}
+    for rule in policy.rules:
+        for pattern in rule.patterns:
+            named.setdefault((pattern.host, pattern.kind == "domain"), (rule, pattern))
+    for (host, _is_domain), (rule, pattern) in named.items():
+        for (end, is_domain), (other, wider) in named.items():
+            if wider is not pattern and (host != end or is_domain) and host.endswith(f".{end}" if is_domain else end):
+                yield refusal("similar_hosts", f"{rule.path}.images", pattern=wider, other=pattern, rule=other.name)
 
 
 def _of_denials(policy: Policy, used: t.Iterable[Authority]) -> t.Iterator[Refusal]:
     if policy.denied_key_ids and any(kind_of(authority) != "keys" for authority in used):
         yield refusal("denial_unsupported", "denied_key_ids", count=len(policy.denied_key_ids))
+
+
+def _of_keys_in_all(used: t.Iterable[Authority], abilities: Abilities) -> t.Iterator[Refusal]:
+    keys = {key.key_id for authority in used for key in authority.keys}
+    if abilities.max_keys_in_all is not None and len(keys) > abilities.max_keys_in_all:
+        yield refusal("one_key_only", "rules", count=len(keys))

@@ -27,6 +27,8 @@ from .rendering import Files, Version
 
 POLICY = "policy.json"
 REGISTRIES = "registries.d/hallmark-signing.yaml"
+# What CRI-O takes for the pods of a namespace instead, from the folder that its signature_policy_dir names.
+NAMESPACE = "policies/{}.json"
 
 # Which version brought fulcio and Rekor, lists of keys, certificates of a private PKI.
 _FIRST = (5, 24)
@@ -47,22 +49,33 @@ def abilities(version: Version) -> Abilities | None:
         patterns=frozenset(("repository", "tree", "domain")), max_keys=None if version >= _LISTS else 1,
         san_types=frozenset(("dns", "email")), keyless_needs_log=True, keyless_needs_root=True,
         logs=frozenset(("keys", "keyless")), log_algorithms=frozenset(("ec",)), any_of_keys_only=True,
-        logs_differ=False, merges_scopes=True,
+        logs_differ=False, merges_scopes=True, namespaces=True,
     )
 
 
 def render(policy: Policy, version: Version) -> Files:
     """Return the files; the policy was checked."""
     del version
-    default = [{"type": "reject" if policy.default == "reject" else "insecureAcceptAnything"}]
-    scopes = {
-        one: _requirements(rule, identity) for rule in policy.rules for one, identity in scopes_of(rule).items()
+    # The policy comes last: without the other files, no signature would be found.
+    return {
+        REGISTRIES: _registries(policy),
+        **{NAMESPACE.format(one): rendering.as_json(_document(policy, one)) for one in policy.namespaces},
+        POLICY: rendering.as_json(_document(policy, None)),
     }
-    document: dict[str, t.Any] = {"default": default}
+
+
+def _document(policy: Policy, namespace: str | None) -> dict[str, t.Any]:
+    """Return all that holds in a namespace, as no other file is asked there."""
+    document: dict[str, t.Any] = {
+        "default": [{"type": "reject" if policy.default == "reject" else "insecureAcceptAnything"}]
+    }
+    scopes: dict[str, list[dict[str, t.Any]]] = {}
+    for rule in policy.rules_in(namespace):
+        for one, identity in scopes_of(rule).items():
+            scopes.setdefault(one, _requirements(rule, identity))
     if scopes:
         document["transports"] = {"docker": dict(sorted(scopes.items()))}
-    # The policy comes last: without the other file, no signature would be found.
-    return {REGISTRIES: _registries(policy), POLICY: rendering.as_json(document)}
+    return document
 
 
 def require_room(policy: Policy, dest: str) -> None:
@@ -92,7 +105,8 @@ def scope(pattern: Pattern) -> str:
 def scopes_of(rule: Rule) -> dict[str, str]:
     """Return the scopes of a rule, each with the repository that signatures must name; none for the image's own.
 
-    In a mirror, signatures name what they were made for.
+    In the mirror of a repository, signatures name what they were made for; those of a namespace name the repository that
+    was asked for, which is the original where registries.conf knows the mirror.
     """
     found: dict[str, str] = {}
     # Those of namespaces come last, as they include the repository of the same name.

@@ -9,7 +9,7 @@ from __future__ import annotations
 import typing as t
 
 from . import check, rendering
-from .check import Abilities
+from .check import Abilities, Refusal
 from .model import Policy
 from .rendering import Files, Rendering, Version
 
@@ -26,30 +26,46 @@ class Enforcer(t.Protocol):
 
 ENFORCERS = (
     "containers", "openshift", "policy_controller", "kyverno_cluster_policy", "kyverno_image_validating_policy",
+    "connaisseur", "ratify", "wiz",
 )
 
 
 def load(name: str) -> Enforcer:
     """Return an enforcer by its name; the others are not loaded, as Ansible compiles them for every task."""
+    found: Enforcer
     if name == "containers":
         from . import containers
 
-        return containers
-    if name == "openshift":
+        found = containers
+    elif name == "openshift":
         from . import openshift
 
-        return openshift
-    if name == "policy_controller":
+        found = openshift
+    elif name == "policy_controller":
         from . import policy_controller
 
-        return policy_controller
-    if name == "kyverno_cluster_policy":
+        found = policy_controller
+    elif name == "kyverno_cluster_policy":
         from . import kyverno_cluster_policy
 
-        return kyverno_cluster_policy
-    from . import kyverno_image_validating_policy
+        found = kyverno_cluster_policy
+    elif name == "kyverno_image_validating_policy":
+        from . import kyverno_image_validating_policy
 
-    return kyverno_image_validating_policy
+        found = kyverno_image_validating_policy
+    elif name == "connaisseur":
+        from . import connaisseur
+
+        found = connaisseur
+    elif name == "ratify":
+        from . import ratify
+
+        found = ratify
+    else:
+        from . import wiz
+
+        found = wiz
+    return found
 
 
 def require_room(policy: Policy, *, enforcer: str, dest: str) -> None:
@@ -58,6 +74,15 @@ def require_room(policy: Policy, *, enforcer: str, dest: str) -> None:
         from . import containers
 
         containers.require_room(policy, dest)
+
+
+def refused_here(*, enforcer: str, dest: str) -> tuple[Refusal, ...]:
+    """Return what the programs of this host could not do with a policy in C(dest)."""
+    if enforcer != "containers":
+        return ()
+    from . import builds
+
+    return builds.refusals(dest)
 
 
 def render(policy: Policy, *, enforcer: str, version: str) -> Rendering:

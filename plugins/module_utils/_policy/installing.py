@@ -4,8 +4,9 @@
 
 """Installing the files of an enforcer: all of them, or those that were there before.
 
-Beside the folder, outside of it, lies a record of which policy is installed: enforcers refuse members that they do not
-know. No policy is installed whose version is lower than the one recorded.
+Beside the folder, outside of it, lies a record of which policy is installed, and of which files: enforcers refuse
+members that they do not know. No policy is installed whose version is lower than the one recorded, and files that a new
+policy has no more are taken away.
 """
 
 from __future__ import annotations
@@ -44,41 +45,59 @@ class InstalledFile:
 
 @dataclass(frozen=True)
 class Installation:
-    """What installing did, or would do; C(effective_hash) is of the files as they were read afterwards."""
+    """What installing did, or would do; C(effective_hash) is of the files as they were read afterwards.
+
+    C(removed) are files of the former policy that this one has no more.
+    """
 
     files: tuple[InstalledFile, ...]
     effective_hash: str
     record_changed: bool
+    removed: tuple[str, ...] = ()
 
     @property
     def changed(self) -> bool:
         """Whether anything is changed."""
-        return self.record_changed or any(file.changed for file in self.files)
+        return self.record_changed or bool(self.removed) or any(file.changed for file in self.files)
 
 
-def install(files: Files, policy: Policy, *, enforcer: str, dest: str, dry_run: bool) -> Installation:
+def install(
+    files: Files, policy: Policy, *, enforcer: str, dest: str, dry_run: bool, floor: int = 1
+) -> Installation:
     """Write the files below C(dest) in their order, the one that switches the policy last, and read them back.
 
-    Raises CustodyError, and FormatError (input_invalid) for a version that is lower than that of the record, or the
-    same with another policy. Whatever fails, the former files stand again.
+    Raises CustodyError, and FormatError (input_invalid) for a version that is lower than C(floor) or that of the
+    record, or the same with another policy. Whatever fails, the former files stand again.
     """
-    path = f"{dest.rstrip('/')}{RECORD}"
-    former_record = public_file.read_public_file(path)
+    path = record_path(dest)
+    former_record = public_file.read_public_file(path, limit=_MAX_SIZE)
+    if policy.version < floor:
+        raise _refused(f"version {floor} was installed here before, says floor, and {policy.version} is lower")
     _require_progress(former_record, policy, path)
+    stale = _stale(former_record, files, dest, path)
     former = {name: read(dest, name) for name in files}
     done = tuple(
         InstalledFile(name, _sha256(text.encode()), former[name] != text.encode()) for name, text in files.items()
     )
     record = _strict_json.dumps({
         "enforcer": enforcer, "policy_version": policy.version, "policy_hash": policy.hash,
-        "effective_hash": _hash(files),
+        "effective_hash": _hash(files), "floor": policy.version,
+        "files": {file.path: file.sha256 for file in sorted(done, key=lambda one: one.path)},
     }) + b"\n"
     if not dry_run:
         if former_record is None:
             _keep(former, files, dest)
         _write(files, former, dest)
+        for name in stale:
+            _remove(os.path.join(dest, name))
         _replace(path, record)
-    return Installation(done, effective_hash(files, dest) if not dry_run else _hash(files), former_record != record)
+    found = effective_hash(files, dest) if not dry_run else _hash(files)
+    return Installation(done, found, former_record != record, stale)
+
+
+def record_path(dest: str) -> str:
+    """Return where the record of a folder lies."""
+    return f"{dest.rstrip('/')}{RECORD}"
 
 
 def effective_hash(names: t.Iterable[str], dest: str) -> str:
@@ -111,6 +130,25 @@ def _require_progress(record: bytes | None, policy: Policy, path: str) -> None:
         raise _refused(f"another policy is installed as version {version}")
 
 
+def _stale(record: bytes | None, files: Files, dest: str, path: str) -> tuple[str, ...]:
+    """Return the files that the record names and the policy has no more, and that are as they were written."""
+    if record is None:
+        return ()
+    known = _strict_json.loads(record, what="record of the installed policy", where=path).strings("files")
+    found: list[str] = []
+    for name, digest in sorted(known.items()):
+        if name in files or os.path.isabs(name) or ".." in name.split("/"):
+            continue
+        data = read(dest, name)
+        if data is not None and _sha256(data) != digest:
+            raise CustodyError(
+                code="destination_occupied", object=os.path.join(dest, name), attempt="remove it, as the policy says",
+                cause="it is not as it was written", advice="Look at it, and remove it yourself.",
+            )
+        found += [name] if data is not None else []
+    return tuple(found)
+
+
 def _keep(former: t.Mapping[str, bytes | None], files: Files, dest: str) -> None:
     """Keep copies of what somebody else wrote, the first time; a run that was cut off left those that count."""
     for name, data in former.items():
@@ -130,9 +168,7 @@ def _write(files: Files, former: t.Mapping[str, bytes | None], dest: str) -> Non
             # The first error is the one to tell.
             with suppress(CustodyError):
                 if data is None:
-                    public_file.remove_public_file(
-                        path, is_ours=lambda _data: True, dry_run=False, limit=_MAX_SIZE
-                    )
+                    _remove(path)
                 else:
                     _replace(path, data)
         raise
@@ -148,6 +184,10 @@ def _replace(path: str, data: bytes) -> None:
             advice="Check dest, and that the user of this task may write there.",
         ) from exc
     public_file.ensure_public_file(path, data, is_former=lambda _data: True, dry_run=False, limit=_MAX_SIZE)
+
+
+def _remove(path: str) -> None:
+    public_file.remove_public_file(path, is_ours=lambda _data: True, dry_run=False, limit=_MAX_SIZE)
 
 
 def _make(folder: str) -> None:

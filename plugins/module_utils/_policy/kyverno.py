@@ -6,8 +6,6 @@
 
 from __future__ import annotations
 
-import typing as t
-
 from .._oci.reference import HUB
 from . import rendering
 from .model import Keyless
@@ -26,10 +24,6 @@ def names_of(pattern: Pattern) -> tuple[str, ...]:
 def identity_of(keyless: Keyless) -> dict[str, str]:
     """Return issuer and subject as expressions for whole texts: plain ones are wildcards in one kind of policy."""
     return {
-        "issuerRegExp": _expression(keyless.issuer, keyless.issuer_regexp),
-        "subjectRegExp": _expression(keyless.subject, keyless.subject_regexp),
+        "issuerRegExp": rendering.expression(keyless.issuer, keyless.issuer_regexp),
+        "subjectRegExp": rendering.expression(keyless.subject, keyless.subject_regexp),
     }
-
-
-def _expression(value: str | None, expression: str | None) -> str:
-    return rendering.exactly(value) if value is not None else rendering.anchored(t.cast(str, expression))

@@ -7,7 +7,8 @@
 Entries of an attestor set are all demanded unless C(count) says how many, and sets are all demanded; every rule that
 matches an image must be satisfied. An asterisk in a reference crosses slashes: a prefix reaches further down there, and
 more is demanded than the policy says, never less. What no reference matches is admitted, so that a rule of its own
-denies it where the policy does. All of this is from its documentation and source; it was not run.
+denies it where the policy does; there, what lies below a prefix is told apart. All of this is from its documentation
+and source; it was not run.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ def abilities(version: Version) -> Abilities | None:
     if not _FIRST <= version < _GONE:
         return None
     return Abilities(
-        choices=frozenset(("any", "all", "some")), counts_keys=True,
+        choices=frozenset(("any", "all", "some")), counts_keys="some",
         # Certificates without any name would pass as having the right one.
         identities=frozenset(("keys", "keyless")),
         patterns=frozenset(("repository", "tree", "prefix", "domain")), overlap="all", mixes=True, other_hashes=True,
@@ -89,6 +90,12 @@ def _at(pattern: Pattern, name: str) -> tuple[str, ...]:
     return (*((f"{name}:*", f"{name}@*") if "/" in name else ()), *below)
 
 
+def _just(pattern: Pattern, reference: str) -> str:
+    """Return a reference without what lies further down, where the pattern means one part of a name only."""
+    is_hub_short = pattern.kind == "tree" and pattern.path and reference == f"{pattern.host}/*"
+    return f"{reference} & !{reference}/*" if pattern.kind == "prefix" or is_hub_short else reference
+
+
 def _attestors(authorities: tuple[Authority, ...], threshold: int) -> list[dict[str, t.Any]]:
     """Return the sets: one of which so many must sign, or one for each authority, all of whose keys speak for it."""
     if threshold > 1 and threshold == len(authorities):
@@ -127,7 +134,7 @@ def _ctlog(authority: Authority) -> dict[str, t.Any]:
 
 def _no_others(policy: Policy) -> dict[str, t.Any]:
     known = " | ".join(dict.fromkeys(
-        one for rule in policy.rules for pattern in rule.patterns for one in _references(pattern)
+        _just(pattern, one) for rule in policy.rules for pattern in rule.patterns for one in _references(pattern)
     ))
     return {
         "name": "no-other-images", "match": _PODS,

@@ -131,8 +131,9 @@ class Attestation:
 class Rule:
     """What images of some repositories need: signatures of C(threshold) distinct authorities, and attestations.
 
-    C(mirrors) are places (HOST or HOST/NS) that have the same repositories, under the same paths. C(path) is where the
-    rule stands in the document that it was read from.
+    C(mirrors) are places (HOST or HOST/NS) that have the same repositories, under the same paths. C(namespaces) are
+    those of Kubernetes that it is for; none means all, and hosts without any. C(path) is where the rule stands in the
+    document that it was read from.
     """
 
     name: str
@@ -141,6 +142,7 @@ class Rule:
     threshold: int = 1
     mirrors: tuple[str, ...] = ()
     attestations: tuple[Attestation, ...] = ()
+    namespaces: tuple[str, ...] = ()
     path: str = ""
 
     @property
@@ -162,6 +164,7 @@ class Rule:
             "attestations": sorted(
                 [one.predicate_type, *sorted(authority.name for authority in one.any_of)] for one in self.attestations
             ),
+            "namespaces": sorted(self.namespaces),
         }
 
 
@@ -176,10 +179,21 @@ class Policy:
     denied_key_ids: frozenset[str] = frozenset()
     not_after: str | None = None
 
-    def rule_for(self, name: str) -> Rule | None:
-        """Return the rule for a repository, HOST/REPO: that with the most specific pattern."""
+    @property
+    def namespaces(self) -> tuple[str, ...]:
+        """The namespaces that some rule is for, in their order."""
+        return tuple(sorted({namespace for rule in self.rules for namespace in rule.namespaces}))
+
+    def rules_in(self, namespace: str | None) -> tuple[Rule, ...]:
+        """Return the rules that hold in a namespace, those that are for it first; None is where there are none."""
+        own = tuple(rule for rule in self.rules if namespace in rule.namespaces)
+        return (*own, *(rule for rule in self.rules if not rule.namespaces))
+
+    def rule_for(self, name: str, namespace: str | None = None) -> Rule | None:
+        """Return the rule for a repository, HOST/REPO: the most specific, and of two alike that of the namespace."""
         matching = [
-            (pattern.specificity, rule) for rule in self.rules for pattern in rule.patterns if pattern.matches(name)
+            (pattern.specificity, rule) for rule in self.rules_in(namespace) for pattern in rule.patterns
+            if pattern.matches(name)
         ]
         return max(matching, key=lambda one: one[0])[1] if matching else None
 

@@ -2,11 +2,12 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""C(ClusterImagePolicy) of OpenShift (config.openshift.io/v1), one for each authority that a rule demands.
+"""C(ClusterImagePolicy) and C(ImagePolicy) of OpenShift (config.openshift.io/v1), one for each authority of a rule.
 
 The machine-config operator makes files of containers/image of them. One policy takes one key, and policies with the
 same scope must all be satisfied: any of several keys cannot be said. What no scope covers is up to the nodes. A
-repository has a policy of its own, as signatures must name it: see C(containers).
+repository has a policy of its own, as signatures must name it: see C(containers). In a namespace, a scope that a policy
+of the cluster covers is ignored.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ def abilities(version: Version) -> Abilities | None:
         patterns=frozenset(("repository", "tree", "domain")), defaults=frozenset(("accept",)), max_keys=1,
         san_types=frozenset(("dns", "email")), keyless_needs_log=True, keyless_needs_root=True,
         logs=frozenset(("keys", "keyless")), log_algorithms=frozenset(("ec",)),
-        merges_scopes=True,
+        merges_scopes=True, namespaces=True, cluster_hides=True,
     )
 
 
@@ -43,14 +44,14 @@ def render(policy: Policy, version: Version) -> Files:
     """Return the file; the policy was checked."""
     del version
     wanted = [
-        (f"{rule.name} {authority.name} {repository}", scopes, repository, authority)
-        for rule in policy.rules for repository, scopes in _by_repository(rule).items() for authority in rule.any_of
+        (f"{rule.name} {authority.name} {repository}", namespace, _spec(scopes, repository, authority))
+        for rule in policy.rules for namespace in rule.namespaces or ("",)
+        for repository, scopes in _by_repository(rule).items() for authority in rule.any_of
     ]
-    wanted.sort(key=lambda one: one[0])
+    wanted.sort(key=lambda one: one[:2])
     names = rendering.names_of(text for text, *_rest in wanted)
     return {FILE: rendering.as_yaml(*(
-        _policy(name, scopes, repository, authority)
-        for name, (_text, scopes, repository, authority) in zip(names, wanted)
+        _policy(name, namespace, spec) for name, (_text, namespace, spec) in zip(names, wanted)
     ))}
 
 
@@ -62,16 +63,18 @@ def _by_repository(rule: Rule) -> dict[str, list[str]]:
     return found
 
 
-def _policy(name: str, scopes: list[str], repository: str, authority: Authority) -> dict[str, t.Any]:
+def _policy(name: str, namespace: str, spec: dict[str, t.Any]) -> dict[str, t.Any]:
+    return {
+        "apiVersion": "config.openshift.io/v1", "kind": "ImagePolicy" if namespace else "ClusterImagePolicy",
+        "metadata": {"name": name, **({"namespace": namespace} if namespace else {})}, "spec": spec,
+    }
+
+
+def _spec(scopes: list[str], repository: str, authority: Authority) -> dict[str, t.Any]:
     identity: dict[str, t.Any] = {"matchPolicy": "MatchRepository"}
     if repository:
         identity = {"matchPolicy": "ExactRepository", "exactRepository": {"repository": repository}}
-    return {
-        "apiVersion": "config.openshift.io/v1", "kind": "ClusterImagePolicy", "metadata": {"name": name},
-        "spec": {
-            "scopes": scopes, "policy": {"rootOfTrust": _root_of_trust(authority), "signedIdentity": identity},
-        },
-    }
+    return {"scopes": scopes, "policy": {"rootOfTrust": _root_of_trust(authority), "signedIdentity": identity}}
 
 
 def _root_of_trust(authority: Authority) -> dict[str, t.Any]:

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import datetime
+import itertools
 import re
 import typing as t
 from dataclasses import dataclass
@@ -17,6 +18,8 @@ from .document import Mistake, Node
 from .model import Attestation, Authority, Policy, Rule
 
 _KEY_ID = re.compile(r"[0-9a-f]{64}")
+# A label of RFC 1123.
+_NAMESPACE = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
 _URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:[!-~]+")
 
 
@@ -104,7 +107,8 @@ class _Names:
 
 def _rule(node: Node, names: _Names) -> Rule | None:
     members = node.members(
-        ("name", "images", "any_of", "threshold", "mirrors", "attestations"), required=("name", "images", "any_of")
+        ("name", "images", "any_of", "threshold", "mirrors", "attestations", "namespaces"),
+        required=("name", "images", "any_of"),
     )
     name = members["name"].text() if "name" in members else None
     images = [_pattern(one) for one in members["images"].items()] if "images" in members else []
@@ -117,11 +121,13 @@ def _rule(node: Node, names: _Names) -> Rule | None:
     attestations = [
         _attestation(one, names) for one in (members["attestations"].items() if "attestations" in members else [])
     ]
-    if name is None or threshold is None or None in images or None in mirrors or None in attestations:
+    namespaces = [_namespace(one) for one in members["namespaces"].items()] if "namespaces" in members else []
+    if name is None or threshold is None or any(None in few for few in (images, mirrors, attestations, namespaces)):
         return None
     return Rule(
         name, tuple(t.cast("list[pattern.Pattern]", images)), any_of, threshold,
-        tuple(t.cast("list[str]", mirrors)), tuple(t.cast("list[Attestation]", attestations)), node.path,
+        tuple(t.cast("list[str]", mirrors)), tuple(t.cast("list[Attestation]", attestations)),
+        tuple(sorted({t.cast(str, namespace) for namespace in namespaces})), node.path,
     )
 
 
@@ -145,6 +151,14 @@ def _mirror(node: Node) -> str | None:
     except HallmarkError as exc:
         node.wrong(f"{text[:60]!r} is no place of a registry: {exc.cause}. Write HOST or HOST/NS")
         return None
+
+
+def _namespace(node: Node) -> str | None:
+    text = node.text()
+    if text is not None and not _NAMESPACE.fullmatch(text):
+        node.wrong(f"{text[:60]!r} is no namespace of Kubernetes")
+        return None
+    return text
 
 
 def _attestation(node: Node, names: _Names) -> Attestation | None:
@@ -188,13 +202,13 @@ def _not_after(node: Node | None, now: datetime.datetime) -> str | None:
 def _note_repetitions(node: Node, rules: t.Sequence[Rule]) -> None:
     """Note what two rules have in common: a name, or a pattern, of which neither is the more specific."""
     names: dict[str, str] = {}
-    patterns: dict[pattern.Pattern, str] = {}
+    patterns: dict[tuple[pattern.Pattern, str | None], str] = {}
     for rule in rules:
         place = Node(None, rule.path, node.mistakes)
         if rule.name in names:
             place.wrong(f"{rule.name!r} is the name of {names[rule.name]}, too", member="name")
         names[rule.name] = rule.path
-        for one in rule.patterns:
+        for one in itertools.product(rule.patterns, rule.namespaces or (None,)):
             if one in patterns:
-                place.wrong(f"{str(one)!r} stands in {patterns[one]}, too", member="images")
+                place.wrong(f"{str(one[0])!r} stands in {patterns[one]}, too", member="images")
             patterns[one] = rule.path

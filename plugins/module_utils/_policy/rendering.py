@@ -140,6 +140,11 @@ def exactly(text: str) -> str:
     return f"^{re.escape(text)}$"
 
 
+def expression(value: str | None, pattern: str | None) -> str:
+    """Return the expression for a name or for the expression that stands instead, for whole texts."""
+    return exactly(value) if value is not None else anchored(t.cast(str, pattern))
+
+
 def roots_of(identity: Keyless) -> tuple[str, ...]:
     """Return the certificates of the authorities in a Sigstore trusted root, as PEM. Raises FormatError (malformed)."""
     from . import certificates

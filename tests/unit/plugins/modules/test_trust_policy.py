@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import datetime
 import hashlib
 import json
 import os
@@ -23,7 +24,9 @@ from ansible_collections.hallmark.signing.tests.unit.plugins.module_utils._polic
     rule,
 )
 
-RETURNED = ["policy_version", "policy_hash", "effective_hash", "files", "rendered", "refused"]
+RETURNED = [
+    "policy_version", "policy_hash", "effective_hash", "files", "removed", "not_after", "rendered", "refused",
+]
 APP = "registry.example.org/app"
 Run = t.Callable[..., t.Any]
 
@@ -72,7 +75,8 @@ def test_a_policy_is_installed_once(run: Run, dest: pathlib.Path) -> None:
     record = json.loads((dest.parent / "containers.hallmark-signing.json").read_bytes())
     assert record == {
         "enforcer": "containers", "policy_version": 1, "policy_hash": first.result["policy_hash"],
-        "effective_hash": first.result["effective_hash"],
+        "effective_hash": first.result["effective_hash"], "floor": 1,
+        "files": {one["path"]: one["sha256"] for one in first.result["files"]},
     }
     again = run(policy())
     assert not again.result["changed"]
@@ -298,9 +302,86 @@ def test_a_file_that_is_no_policy(run: Run, home: pathlib.Path, text: str, words
     ("policy_controller", "0.15.1", ["cluster-image-policies.yaml", "config-policy-controller.yaml"]),
     ("kyverno_cluster_policy", "1.18.2", ["cluster-policy.yaml"]),
     ("kyverno_image_validating_policy", "1.18.2", ["image-validating-policies.yaml"]),
+    ("connaisseur", "3.10.0", ["values.yaml"]), ("wiz", "3.13", ["image-integrity-validators.json", "wiz.tf.json"]),
+    ("ratify", "1.4.0", ["constraint-template.yaml", "constraint.yaml", "ratify-values.yaml"]),
 ])
 def test_manifests_are_written(run: Run, dest: pathlib.Path, enforcer: str, version: str, names: list[str]) -> None:
     pytest.importorskip("yaml")
     done = run(policy(default="accept"), enforcer=enforcer, enforcer_version=version)
     assert (done.failed, sorted(files(dest))) == (False, names)
     assert not run(policy(default="accept"), enforcer=enforcer, enforcer_version=version).result["changed"]
+
+
+def in_a_namespace(version: int, *namespaces: str) -> Json:
+    """A policy with rules for namespaces."""
+    return policy(
+        rule(APP), *(rule(APP, name=one, any_of=["backup"], namespaces=[one]) for one in namespaces), version=version
+    )
+
+
+def test_what_a_policy_has_no_more_is_taken_away(run: Run, dest: pathlib.Path) -> None:
+    run(in_a_namespace(1, "team-a", "team-b"))
+    former = files(dest)
+    planned = run(in_a_namespace(2, "team-b"), _ansible_check_mode=True)
+    assert files(dest) == former
+    done = run(in_a_namespace(2, "team-b"))
+    assert (done.failed, done.result["changed"]) == (False, True)
+    assert planned.result["removed"] == done.result["removed"] == ["policies/team-a.json"]
+    assert sorted(files(dest)) == ["policies/team-b.json", "policy.json", "registries.d/hallmark-signing.yaml"]
+    again = run(in_a_namespace(2, "team-b"))
+    assert (again.result["changed"], again.result["removed"]) == (False, [])
+
+
+def test_what_somebody_changed_is_not_taken_away(run: Run, dest: pathlib.Path) -> None:
+    run(in_a_namespace(1, "team-a"))
+    (dest / "policies" / "team-a.json").write_text("{}")
+    former = files(dest)
+    ended = run(policy(version=2))
+    assert [one["code"] for one in ended.result["reasons"]] == ["destination_occupied"]
+    assert files(dest) == former
+
+
+def test_files_that_a_record_names_elsewhere_are_left(run: Run, dest: pathlib.Path) -> None:
+    run(in_a_namespace(1, "team-a"))
+    path, record = dest.parent / "containers.hallmark-signing.json", dest.parent / "precious"
+    record.write_text("x")
+    digest = hashlib.sha256(b"x").hexdigest()
+    known = json.loads(path.read_bytes())
+    path.write_text(json.dumps({**known, "files": {"../precious": digest, str(record): digest}}))
+    assert run(policy(version=2)).result["removed"] == []
+    assert record.read_text() == "x"
+
+
+def test_a_version_below_the_floor_is_refused_though_the_record_is_gone(run: Run, dest: pathlib.Path) -> None:
+    ended = run(policy(version=40), floor=41)
+    assert ended.failed
+    assert "version 41 was installed here before" in ended.result["msg"]
+    assert files(dest.parent) == {}
+    assert not run(policy(version=41), floor=41).failed
+
+
+@pytest.mark.parametrize(("days", "announce", "is_told"), [(29, 30, True), (31, 30, False), (31, 60, True)])
+def test_the_end_of_a_policy_is_announced(run: Run, days: int, announce: int, is_told: bool) -> None:
+    end = datetime.datetime.now(datetime.timezone.utc) + datetime.timedelta(days=days, hours=1)
+    done = run(policy(not_after=end.strftime("%Y-%m-%dT%H:%M:%SZ")), announce=announce)
+    assert done.result["not_after"] == end.strftime("%Y-%m-%dT%H:%M:%SZ")
+    assert any("ends at" in one for one in done.warnings) is is_told
+
+
+@pytest.mark.parametrize(("content", "is_refused"), [
+    (b"\x7fELF Debian-local change: sigstore disabled \0", True), (b"\x7fELF sigstore", False), (b"", False),
+])
+@pytest.mark.parametrize("program", ["podman", "skopeo", "buildah", "crio"])
+def test_programs_that_verify_nothing_are_refused(
+    run: Run, home: pathlib.Path, monkeypatch: pytest.MonkeyPatch, content: bytes, is_refused: bool, program: str
+) -> None:
+    (home / "bin").mkdir()
+    (home / "bin" / program).write_bytes(content)
+    (home / "bin" / program).chmod(0o755)
+    monkeypatch.setenv("PATH", str(home / "bin"))
+    monkeypatch.setenv("HOME", str(home))
+    ended = run(policy(), dest=str(home / ".config" / "containers"))
+    assert [one["code"] for one in ended.result["refused"]] == (["build_unsupported"] if is_refused else [])
+    # For another host it can be rendered all the same.
+    assert not run(policy(), dest=str(home / "other")).failed
+    assert (home / ".config").exists() is not is_refused

@@ -8,6 +8,7 @@ from __future__ import annotations
 import copy
 import datetime
 import functools
+import json
 import typing as t
 
 from ansible_collections.hallmark.signing.plugins.module_utils._errors import KeyFileError
@@ -41,7 +42,7 @@ def leaf() -> str:
 def files(path: str) -> bytes:
     """Read a file that exists here only: keys/NAME.pub, keys/KIND-NAME.pub, ca/NAME.pem, leaf.pem."""
     folder, _slash, name = path.partition("/")
-    stem = name.partition(".")[0]
+    stem = (name or path).partition(".")[0]
     if folder == "keys":
         kind, dash, owner = stem.partition("-")
         return public(owner if dash else stem, kind if dash else "p256").pem.encode()
@@ -49,8 +50,8 @@ def files(path: str) -> bytes:
         return root(stem).encode()
     if path == "leaf.pem":
         return leaf().encode()
-    if path == "trusted_root.json":
-        return b'{"mediaType": "application/vnd.dev.sigstore.trustedroot+json;version=0.1"}'
+    if path in ("trusted_root.json", "other_root.json"):
+        return json.dumps({"mediaType": f"application/vnd.dev.sigstore.trustedroot+json;version=0.1;{stem}"}).encode()
     raise KeyFileError(
         code="not_found", object=path, attempt="read the file", cause="No such file or directory", advice="Check."
     )

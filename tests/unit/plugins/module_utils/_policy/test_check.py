@@ -28,10 +28,11 @@ from hypothesis import strategies as st
 
 APP = "registry.example.org/app"
 NEWEST = {"containers": "5.39.2", "openshift": "4.21", "policy_controller": "0.15.1",
-          "kyverno_cluster_policy": "1.18.2", "kyverno_image_validating_policy": "1.18.2"}
+          "kyverno_cluster_policy": "1.18.2", "kyverno_image_validating_policy": "1.18.2", "connaisseur": "3.10.0",
+          "ratify": "1.4.0", "wiz": "3.13"}
 KYVERNO = ("kyverno_cluster_policy", "kyverno_image_validating_policy")
 # What becomes of all other images is not up to these.
-ACCEPTING = ("openshift", "kyverno_image_validating_policy")
+ACCEPTING = ("openshift", "kyverno_image_validating_policy", "wiz")
 LOG = {"required": True, "public_key_path": "keys/log.pub", "rekor_url": "https://rekor.example.org"}
 STAMPS = {"required": True, "authority_path": "ca/tsa.pem"}
 TWO_KEYS = {"generations": [
@@ -78,36 +79,69 @@ def both(enforcer_codes: t.Sequence[str]) -> dict[str, t.Sequence[str]]:
 
 
 # Kyverno takes no CA: a certificate without any name, or with any, would pass.
-NO_CA = {name: ["identity_unsupported"] for name in KYVERNO}
+NO_CA = {name: ["identity_unsupported"] for name in (*KYVERNO, "connaisseur", "ratify", "wiz")}
+# These take one key for an image, and the first of them for all images.
+ONE = ("ratify", "wiz")
+NO_PERSON = {name: ["identity_unsupported"] for name in ONE}
+NO_CHOICE = {"ratify": ["choice_unsupported", "one_key_only"], "wiz": ["choice_unsupported"]}
+NO_CHOICE_OF_CA = {name: ["choice_unsupported", "identity_unsupported"] for name in ONE}
+SHA256_ONLY = ("containers", "openshift", "connaisseur", "ratify", "wiz")
+NO_OTHER_HASH = {name: ["algorithm_unsupported"] for name in SHA256_ONLY}
+EC_ONLY = {"ratify": ["key_unsupported"]}
 # Policies that match one image must all be satisfied there.
 ALL_MATCHING = ("policy_controller", *KYVERNO)
 NO_SCHEME = {
-    **both(["algorithm_unsupported", "scheme_unsupported"]), **{name: ["scheme_unsupported"] for name in ALL_MATCHING},
+    **{name: ["algorithm_unsupported", "scheme_unsupported"] for name in SHA256_ONLY},
+    **{name: ["scheme_unsupported"] for name in ALL_MATCHING},
+    "ratify": ["algorithm_unsupported", "key_unsupported", "scheme_unsupported"],
 }
 WITH_CA = ("containers", "openshift", "policy_controller")
+NO_LOG = {name: ["log_unsupported"] for name in ONE}
+NO_TREE = {"wiz": ["pattern_unsupported"]}
+OVERLAPPING = {
+    **{name: ["overlapping_rules"] for name in ALL_MATCHING}, "ratify": ["one_key_only"],
+    "wiz": ["overlapping_rules", "pattern_unsupported"],
+}
+NO_NAMESPACE = {name: ["namespace_unsupported"] for name in NEWEST if name not in ("containers", "openshift")}
 
 ROWS = [
     Row("one key", {}, {}),
-    Row("any of two keys", {"rules": [rule(APP, any_of=["release", "backup"])]}, {"openshift": ["choice_unsupported"]}),
-    Row("all of two keys", {"rules": [rule(APP, any_of=["release", "backup"], threshold=2)]}, {}),
+    Row("any of two keys", {"rules": [rule(APP, any_of=["release", "backup"])]}, {
+        "openshift": ["choice_unsupported"], **NO_CHOICE,
+    }),
+    Row("all of two keys", {"rules": [rule(APP, any_of=["release", "backup"], threshold=2)]}, NO_CHOICE),
+    Row("all of two, one with two keys", {
+        "authorities": {"a": TWO_KEYS, "b": key("b")}, "rules": [rule(APP, any_of=["a", "b"], threshold=2)],
+    }, {
+        "openshift": ["overlap_unsupported"], "connaisseur": ["counted_keys"],
+        **{name: [*codes, "overlap_unsupported"] for name, codes in NO_CHOICE.items()},
+    }),
     Row("two of three keys", {
         "authorities": {name: key(name) for name in "abc"}, "rules": [rule(APP, any_of=["a", "b", "c"], threshold=2)],
-    }, {name: ["choice_unsupported"] for name in WITH_CA}),
+    }, {**{name: ["choice_unsupported"] for name in (*WITH_CA, "connaisseur")}, **NO_CHOICE}),
     Row("two of three, one with two keys", {
         "authorities": {"a": TWO_KEYS, "b": key("b"), "c": key("c")},
         "rules": [rule(APP, any_of=["a", "b", "c"], threshold=2)],
     }, {
         "containers": ["choice_unsupported"], "openshift": ["choice_unsupported", "overlap_unsupported"],
         "policy_controller": ["choice_unsupported"], "kyverno_cluster_policy": ["counted_keys"],
+        "connaisseur": ["choice_unsupported", "counted_keys"],
+        **{name: [*codes, "overlap_unsupported"] for name, codes in NO_CHOICE.items()},
     }),
-    Row("two generations", alone(TWO_KEYS), {"openshift": ["overlap_unsupported"]}),
-    Row("P-384 key", alone(key("p384-a")), both(["algorithm_unsupported"])),
-    Row("P-521 key", alone(key("p521-a")), both(["algorithm_unsupported"])),
+    Row("two generations", alone(TWO_KEYS), {
+        "openshift": ["overlap_unsupported"], "ratify": ["one_key_only", "overlap_unsupported"],
+        "wiz": ["overlap_unsupported"],
+    }),
+    Row("another key for another image", {"rules": [rule(APP), rule("r.io/x", any_of=["backup"])]}, {
+        "ratify": ["one_key_only"],
+    }),
+    Row("P-384 key", alone(key("p384-a")), NO_OTHER_HASH),
+    Row("P-521 key", alone(key("p521-a")), NO_OTHER_HASH),
     Row("P-384 key, told to use SHA-256", alone(key("p384-a", signature_algorithm="ecdsa-sha256")), {}),
     Row("P-256 key, told to use SHA-384", alone(key("a", signature_algorithm="ecdsa-sha384")),
-        both(["algorithm_unsupported"])),
-    Row("RSA key", alone(key("rsa3072-a")), {}),
-    Row("Ed25519 key", alone(key("ed25519-a")), {}),
+        NO_OTHER_HASH),
+    Row("RSA key", alone(key("rsa3072-a")), EC_ONLY),
+    Row("Ed25519 key", alone(key("ed25519-a")), EC_ONLY),
     Row("Ed25519ph", alone(key("ed25519-a", signature_algorithm="ed25519ph")), NO_SCHEME),
     Row("RSA-PSS", alone(key("rsa3072-a", signature_algorithm="rsa-pss-sha256")), NO_SCHEME),
     Row("CA and DNS name", alone(ca()), NO_CA),
@@ -131,63 +165,100 @@ ROWS = [
     Row("CA and a log", alone(ca(log=LOG)), {**{name: ["log_unsupported"] for name in WITH_CA}, **NO_CA}),
     Row("CA and denied keys", {**alone(ca()), "denied_key_ids": ["0" * 64]}, {
         **{name: ["denial_unsupported"] for name in WITH_CA},
-        **{name: ["denial_unsupported", "identity_unsupported"] for name in KYVERNO},
+        **{name: ["denial_unsupported", *codes] for name, codes in NO_CA.items()},
     }),
     Row("keys and denied keys", {"denied_key_ids": [public("backup").key_id], **alone(key("release"))}, {}),
     Row("key or CA", {"authorities": {"a": key("a"), "b": ca()}, "rules": [rule(APP, any_of=["a", "b"])]}, {
         "containers": ["mixed_authorities"], "openshift": ["choice_unsupported", "mixed_authorities"], **NO_CA,
+        **{name: [*codes, "mixed_authorities"] for name, codes in NO_CHOICE_OF_CA.items()},
     }),
     Row("one CA or another", {
         "authorities": {"a": ca(), "b": ca(ca_path="ca/other.pem")}, "rules": [rule(APP, any_of=["a", "b"])],
-    }, {"containers": ["mixed_authorities"], "openshift": ["choice_unsupported"], **NO_CA}),
+    }, {"containers": ["mixed_authorities"], "openshift": ["choice_unsupported"], **NO_CA, **NO_CHOICE_OF_CA}),
     Row("key and CA", {
         "authorities": {"a": key("a"), "b": ca()}, "rules": [rule(APP, any_of=["a", "b"], threshold=2)],
-    }, NO_CA),
-    Row("person", alone(with_root(keyless()) | {"log": LOG}), {}),
+    }, {**NO_CA, **NO_CHOICE_OF_CA}),
+    Row("person", alone(with_root(keyless()) | {"log": LOG}), NO_PERSON),
+    Row("persons of different roots", {
+        "authorities": {"a": with_root(keyless()) | {"log": LOG}, "b": {
+            **keyless(), "log": LOG, "trusted_root_path": "other_root.json",
+        }}, "rules": [rule(APP, any_of=["a", "b"], threshold=2)],
+    }, {"connaisseur": ["mixed_roots"], **NO_CHOICE_OF_CA}),
     Row("person without a log", alone(with_root(keyless())), {
-        **both(["unproven_time"]), **{name: ["unproven_time"] for name in KYVERNO},
+        **both(["unproven_time"]), **{name: ["unproven_time"] for name in (*KYVERNO, "connaisseur")}, **NO_PERSON,
     }),
     Row("person without roots", alone(keyless() | {"log": LOG}), {
-        **both(["root_missing"]), **{name: ["root_missing"] for name in KYVERNO},
+        **both(["root_missing"]), **{name: ["root_missing"] for name in (*KYVERNO, "connaisseur")}, **NO_PERSON,
     }),
     Row("workflow", alone(with_root({"keyless": {
         "issuer": "https://i.example.org", "subject": "https://h.example.org/w.yml@refs/heads/main",
-    }}) | {"log": LOG}), both(["subject_unsupported"])),
+    }}) | {"log": LOG}), {**both(["subject_unsupported"]), **NO_PERSON}),
     Row("any person of a domain", alone(with_root({"keyless": {
         "issuer": "https://i.example.org", "subject_regexp": "[a-z]+@example\\.org",
-    }}) | {"log": LOG}), both(["subject_unsupported"])),
+    }}) | {"log": LOG}), {**both(["subject_unsupported"]), **NO_PERSON}),
     Row("person of any of some issuers", alone(with_root({"keyless": {
         "issuer_regexp": "https://[ab]\\.example\\.org", "subject": "a@example.org",
-    }}) | {"log": LOG}), both(["subject_unsupported"])),
-    Row("key and log", alone(key("a", log=LOG)), {}),
+    }}) | {"log": LOG}), {**both(["subject_unsupported"]), **NO_PERSON}),
+    Row("key and log", alone(key("a", log=LOG)), NO_LOG),
     Row("key and log without URL", alone(key("a", log={**LOG, "rekor_url": None})), {
-        name: ["log_url_missing"] for name in ALL_MATCHING
+        **{name: ["log_url_missing"] for name in (*ALL_MATCHING, "connaisseur")}, **NO_LOG,
     }),
     Row("key and log with another key", alone(key("a", log={**LOG, "public_key_path": "keys/ed25519-log.pub"})), {
         name: ["log_unsupported"] for name in NEWEST
     }),
     Row("log of one of two", {
         "authorities": {"a": key("a", log=LOG), "b": key("b")}, "rules": [rule(APP, any_of=["a", "b"])],
-    }, {"containers": ["mixed_logs"], "openshift": ["choice_unsupported"]}),
-    Row("key and timestamps", alone(key("a", timestamp=STAMPS)), both(["timestamp_unsupported"])),
+    }, {
+        "containers": ["mixed_logs"], "openshift": ["choice_unsupported"], "connaisseur": ["mixed_logs"],
+        **{name: [*codes, "log_unsupported"] for name, codes in NO_CHOICE.items()},
+    }),
+    Row("different logs of all", {
+        "authorities": {"a": key("a", log=LOG), "b": key("b", log={**LOG, "rekor_url": "https://other.example.org"})},
+        "rules": [rule(APP, any_of=["a", "b"], threshold=2)],
+    }, {
+        "connaisseur": ["mixed_logs"], **{name: [*codes, "log_unsupported"] for name, codes in NO_CHOICE.items()},
+    }),
+    Row("key and timestamps", alone(key("a", timestamp=STAMPS)), {
+        name: ["timestamp_unsupported"] for name in SHA256_ONLY
+    }),
     Row("attestation", {"rules": [rule(APP, attestations=[
         {"predicate_type": "https://slsa.dev/provenance/v1", "any_of": ["release"]},
-    ])]}, {**both(["attestation_unsupported"]), "kyverno_image_validating_policy": ["attestation_unsupported"]}),
-    Row("prefix", {"rules": [rule("docker.io/acme/rs-*")]}, both(["pattern_unsupported"])),
-    Row("tree", {"rules": [rule("registry.example.org/ns/**")]}, {}),
+    ])]}, {name: ["attestation_unsupported"] for name in (*SHA256_ONLY, "kyverno_image_validating_policy")}),
+    Row("prefix", {"rules": [rule("docker.io/acme/rs-*")]}, {
+        name: ["pattern_unsupported"] for name in ("containers", "openshift", "connaisseur", "wiz")
+    }),
+    Row("tree", {"rules": [rule("registry.example.org/ns/**")]}, NO_TREE),
     Row("domain", {"rules": [rule("*.example.org/**")]}, {
-        "kyverno_image_validating_policy": ["pattern_unsupported"],
+        "kyverno_image_validating_policy": ["pattern_unsupported"], **NO_TREE,
     }),
-    Row("rules that overlap", {"rules": [rule("registry.example.org/**"), rule(APP, any_of=["backup"])]}, {
-        name: ["overlapping_rules"] for name in ALL_MATCHING
+    Row("host in a domain", {"rules": [rule("*.example.org/**"), rule("registry.example.org/app")]}, {
+        **{name: ["overlapping_rules"] for name in ALL_MATCHING}, "connaisseur": ["similar_hosts"],
+        "kyverno_image_validating_policy": ["overlapping_rules", "pattern_unsupported"],
+        "wiz": ["overlapping_rules", "pattern_unsupported"],
     }),
+    Row("host beside a domain", {"rules": [rule("*.example.org/**"), rule("example.org/app")]}, {
+        "kyverno_image_validating_policy": ["pattern_unsupported"], **NO_TREE,
+    }),
+    Row("hosts of which one ends like another", {"rules": [rule("r.io/x"), rule("mirror.io/y")]}, {
+        "connaisseur": ["similar_hosts"],
+    }),
+    Row("rules that overlap", {
+        "rules": [rule("registry.example.org/**"), rule(APP, any_of=["backup"])],
+    }, OVERLAPPING),
     Row("rules that overlap in a mirror", {
         "rules": [rule("mirror.example.org/**"), rule(APP, any_of=["backup"], mirrors=["mirror.example.org/x"])],
-    }, {name: ["overlapping_rules"] for name in ALL_MATCHING}),
+    }, OVERLAPPING),
     Row("repository and namespace of one name", {
         "rules": [rule("r.io/ns"), rule("r.io/ns/**", any_of=["backup"])],
-    }, {**both(["same_scope"]), **{name: ["overlapping_rules"] for name in ALL_MATCHING}}),
-    Row("repository and namespace of one name in one rule", {"rules": [rule("r.io/ns", "r.io/ns/**")]}, {}),
+    }, {**both(["same_scope"]), **OVERLAPPING}),
+    Row("repository and namespace of one name in one rule", {"rules": [rule("r.io/ns", "r.io/ns/**")]}, NO_TREE),
+    Row("a rule for a namespace of Kubernetes", {"rules": [rule(APP, namespaces=["team-a"])]}, NO_NAMESPACE),
+    Row("another rule for a namespace", {
+        "rules": [rule("r.io/app"), rule("r.io/app", name="own", any_of=["backup"], namespaces=["team-a"])],
+    }, {
+        **NO_NAMESPACE, "openshift": ["hidden_rule"], "ratify": ["namespace_unsupported", "one_key_only"],
+        **{name: ["namespace_unsupported", "overlapping_rules"] for name in (*ALL_MATCHING, "wiz")},
+    }),
     Row("default", {"default": "reject"}, {name: ["default_unsupported"] for name in ACCEPTING}),
 ]
 
@@ -199,7 +270,9 @@ def test_what_is_refused(row: Row, enforcer: str) -> None:
 
 
 def test_each_row_of_the_table_is_met() -> None:
-    met = {code for row in ROWS for codes in row.codes.values() for code in codes} | {"version_unsupported"}
+    met = {code for row in ROWS for codes in row.codes.values() for code in codes}
+    # These two are not about the policy.
+    met |= {"version_unsupported", "build_unsupported"}
     assert set(check.ROWS) == met
     told = (pathlib.Path(__file__).parents[5] / "docs" / "trust_policy.md").read_text()
     assert [code for code in check.ROWS if f"`{code}`" not in told] == []

@@ -84,27 +84,27 @@ def test_the_most_specific_comes_last(name: str, texts: list[str]) -> None:
     assert len({one.specificity for one in patterns}) == len(patterns)
 
 
-_NAMES = [
+NAMES = [
     f"{host}/{path}"
     for host in ("r.org", "a.r.org", "b.a.r.org", "r.org:5000")
     for path in ("a", "ab", "abc", "a/a", "a/ab", "a/abc", "ab/a", "a/a/a")
 ]
 PATTERNS = [
-    *_NAMES, *(f"{name}/**" for name in _NAMES), *(f"{name}*" for name in _NAMES), "r.org/**", "a.r.org/**",
+    *NAMES, *(f"{name}/**" for name in NAMES), *(f"{name}*" for name in NAMES), "r.org/**", "a.r.org/**",
     "*.org/**", "*.r.org/**", "*.a.r.org/**",
 ]
 
 
 def test_patterns_overlap_if_some_name_is_matched_by_both() -> None:
     # Names with one more letter, or one more part, are all that is needed to find a witness.
-    names = [name + more for name, more in itertools.product(_NAMES, ("", "x", "/x", "x/x", "/x/x"))]
+    names = [name + more for name, more in itertools.product(NAMES, ("", "x", "/x", "x/x", "/x/x"))]
     patterns = [pattern.parse(text) for text in PATTERNS]
     matched = {one: {name for name in names if one.matches(name)} for one in patterns}
     for one, other in itertools.product(patterns, patterns):
         assert one.overlaps(other) is bool(matched[one] & matched[other]), (str(one), str(other))
 
 
-@given(st.sampled_from(PATTERNS), st.sampled_from(PATTERNS), st.sampled_from(_NAMES))
+@given(st.sampled_from(PATTERNS), st.sampled_from(PATTERNS), st.sampled_from(NAMES))
 def test_no_two_patterns_are_equally_specific(one: str, other: str, name: str) -> None:
     first, second = pattern.parse(one), pattern.parse(other)
     if first != second and first.matches(name) and second.matches(name):

@@ -8,14 +8,16 @@ from __future__ import annotations
 import base64
 import json
 import pathlib
+import re
 import sys
 import typing as t
 
 import pytest
 from ansible_collections.hallmark.signing.plugins.module_utils._errors import FormatError
-from ansible_collections.hallmark.signing.plugins.module_utils._policy import enforcers, rendering
+from ansible_collections.hallmark.signing.plugins.module_utils._policy import enforcers, pattern, rendering
 from ansible_collections.hallmark.signing.plugins.module_utils._policy.model import Keyless
 from ansible_collections.hallmark.signing.tests.unit.plugins.module_utils._policy import policy_bench as bench
+from ansible_collections.hallmark.signing.tests.unit.plugins.module_utils._policy import test_pattern
 from ansible_collections.hallmark.signing.tests.unit.plugins.module_utils._policy.policy_bench import (
     Json,
     ca,
@@ -82,7 +84,7 @@ def problems() -> t.Iterator[t.Callable[[Json], list[str]]]:
 
 @pytest.mark.parametrize(("enforcer", "row"), [
     pytest.param(enforcer, row, id=f"{enforcer}-{row.name.replace(' ', '-')}")
-    for enforcer in NEWEST if enforcer != "containers"
+    for enforcer in NEWEST if enforcer not in ("containers", "connaisseur", "wiz")
     for row in ROWS if enforcer not in row.codes
 ])
 def test_the_schemas_take_every_manifest(
@@ -90,7 +92,8 @@ def test_the_schemas_take_every_manifest(
 ) -> None:
     monkeypatch.setattr(rendering, "roots_of", lambda _identity: (bench.root("fulcio"),))
     for one in documents(enforcer, **row.members):
-        if one["kind"] != "ConfigMap":
+        # Neither a constraint, whose kind the template makes, nor values have a schema.
+        if one.get("kind") not in ("ConfigMap", "HallmarkSigning", None):
             assert problems(one) == [], one
 
 
@@ -104,7 +107,7 @@ def test_the_schemas_refuse_something(problems: t.Callable[[Json], list[str]]) -
 
 @pytest.mark.parametrize("enforcer", NEWEST)
 def test_the_order_of_the_policy_changes_nothing_that_counts(enforcer: str) -> None:
-    one, other = rule("r.io/a", "r.io/b"), rule("r.io/c", any_of=["backup"])
+    one, other = rule("r.io/a", "r.io/b"), rule("r.io/c", any_of=["release" if enforcer == "ratify" else "backup"])
     mixed = {**one, "images": ["r.io/b", "r.io/a"]}
     first, second = files(enforcer, one, other), files(enforcer, one, other)
     assert first == second
@@ -132,7 +135,7 @@ def test_names_that_would_be_alike_are_numbered() -> None:
 
 
 # One manifest would take the place of another, and what that demanded would be gone.
-@pytest.mark.parametrize("enforcer", sorted(set(NEWEST) - {"containers"}))
+@pytest.mark.parametrize("enforcer", sorted(set(NEWEST) - {"containers", "connaisseur", "ratify", "wiz"}))
 def test_no_two_manifests_have_one_name(enforcer: str) -> None:
     long = "x" * 60
     names = ["a", "b c", "b-c", "c", f"{long} one", f"{long} two"]
@@ -420,9 +423,10 @@ def test_kyverno_counts_entries_of_one_key_each() -> None:
 def test_references_for_kyverno(pattern: str, references: list[str]) -> None:
     found = kyverno(rule(pattern) | {"name": "it"})
     assert found["it"]["verifyImages"][0]["imageReferences"] == references
-    # All else is denied by the same references.
+    # All else is denied by the same references, less what lies below a prefix.
     spec = found["no-other-images"]["validate"]["pattern"]["spec"]
-    assert {one[0]["image"] for one in spec.values()} == {" | ".join(references)}
+    known = [f"{one} & !{one}/*" if one in ("r.io/ns/rs-*", "docker.io/*") else one for one in references]
+    assert {one[0]["image"] for one in spec.values()} == {" | ".join(known)}
     assert set(spec) == {"containers", "=(initContainers)", "=(ephemeralContainers)"}
 
 
@@ -541,3 +545,216 @@ def test_roots_of_a_trusted_root() -> None:
 def test_a_trusted_root_without_roots(text: str) -> None:
     with pytest.raises(FormatError, match="trusted root"):
         rendering.roots_of(Keyless("i", None, "s", None, text))
+
+
+# --- namespaces of Kubernetes ----------------------------------------------------------------------------------------
+
+
+OWN = rule(APP, name="own", any_of=["backup"], namespaces=["team-b", "team-a"])
+
+
+def test_a_namespace_has_a_file_with_all_that_holds_there() -> None:
+    found = files("containers", rule(APP), OWN, rule("r.io/**"))
+    assert list(found) == [
+        "registries.d/hallmark-signing.yaml", "policies/team-a.json", "policies/team-b.json", "policy.json",
+    ]
+    everywhere, there = (
+        json.loads(found[name])["transports"]["docker"] for name in ("policy.json", "policies/team-a.json")
+    )
+    assert [one[APP][0]["keyData"] for one in (everywhere, there)] == [
+        b64(public(name).pem) for name in ("release", "backup")
+    ]
+    assert everywhere["r.io"] == there["r.io"]
+    assert found["policies/team-a.json"] == found["policies/team-b.json"]
+
+
+def test_a_rule_for_a_namespace_is_a_policy_of_it() -> None:
+    found = documents("openshift", OWN, rule("r.io/**"))
+    assert [(one["kind"], one["metadata"].get("namespace")) for one in found] == [
+        ("ImagePolicy", "team-a"), ("ImagePolicy", "team-b"), ("ClusterImagePolicy", None),
+    ]
+
+
+# --- Connaisseur -----------------------------------------------------------------------------------------------------
+
+
+def connaisseur(*rules: Json, **members: t.Any) -> Json:
+    (values,) = documents("connaisseur", *rules, **members)
+    return t.cast(Json, values["application"])
+
+
+def test_one_validator_for_each_rule_and_one_for_all_else() -> None:
+    found = connaisseur(rule(APP, name="release images"))
+    assert [one["name"] for one in found["validators"]] == ["allow", "deny", "release-images"]
+    (root,) = found["validators"][2]["trustRoots"]
+    assert root["key"] == public("release").pem
+    assert [(one["pattern"], one["validator"]) for one in found["policy"]] == [
+        ("*:*", "deny"),
+        (f"*{APP}:*", "release-images"), (f"*?{APP}:*", "deny"),
+        (f"*{APP}@*", "release-images"), (f"*?{APP}@*", "deny"),
+    ]
+    assert found["policy"][1]["with"] == {
+        "trustRoot": "*", "threshold": 1, "verifyInTransparencyLog": False, "verifySCT": False,
+    }
+
+
+def test_a_validator_is_never_one_of_the_static_ones() -> None:
+    found = connaisseur(rule(APP, name="allow"), rule("r.io/x", name="Deny"))
+    assert [one["name"] for one in found["validators"]] == ["allow", "deny", "allow-2", "deny-2"]
+    assert {one["validator"] for one in found["policy"]} == {"deny", "allow-2", "deny-2"}
+
+
+def test_all_of_several_authorities_are_required_by_name() -> None:
+    found = connaisseur(rule(APP, any_of=["release", "backup"], threshold=2))
+    names = [one["name"] for one in found["validators"][2]["trustRoots"]]
+    assert (len(set(names)), found["policy"][1]["with"]["required"]) == (2, names)
+    assert "threshold" not in found["policy"][1]["with"]
+
+
+def test_what_is_accepted_elsewhere_needs_no_second_pattern() -> None:
+    found = connaisseur(rule("docker.io/acme/**"), default="accept")
+    assert [(one["pattern"], one["validator"]) for one in found["policy"]] == [("*:*", "allow"), *(
+        (f"*index.docker.io/acme{end}", "docker-io-acme") for end in (":*", "@*", "/*")
+    )]
+
+
+def test_a_domain_is_not_found_in_the_middle_of_a_name() -> None:
+    found = connaisseur(rule("*.example.org/**", name="all"))
+    assert [(one["pattern"], one["validator"]) for one in found["policy"][1:]] == [
+        ("*.example.org/*", "all"), ("*/*.example.org/*", "deny"),
+    ]
+
+
+def test_a_log_and_persons(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rendering, "roots_of", lambda _identity: (bench.root("fulcio"),))
+    found = connaisseur(authorities={"release": with_root(keyless()) | {"log": LOG}})
+    (validator,) = found["validators"][2:]
+    assert validator["host"] == {
+        "rekor": LOG["rekor_url"], "rekorPubkey": public("log").pem, "fulcioCert": bench.root("fulcio"),
+    }
+    (root,) = validator["trustRoots"]
+    assert root["keyless"] == {
+        "issuerRegex": r"^https://accounts\.example\.org$", "subjectRegex": r"^release@example\.org$",
+    }
+    assert found["policy"][1]["with"]["verifyInTransparencyLog"] is True
+
+
+# --- Gatekeeper with Ratify ------------------------------------------------------------------------------------------
+
+
+def test_ratify_gets_the_one_key_of_all_rules() -> None:
+    values, template, constraint = documents("ratify", rule(APP), rule("docker.io/acme/**"))
+    assert values["cosign"] == {"enabled": True, "key": public("release").pem, "rekorURL": ""}
+    # With keys, or without its own part, the chart would take the configuration that compares no digest.
+    assert (values["cosignKeys"], values["notation"]) == ([], {"enabled": False})
+    assert template["metadata"]["name"] == constraint["kind"].lower()
+    assert constraint["spec"]["enforcementAction"] == "deny"
+    assert constraint["spec"]["parameters"] == {"default": "reject", "patterns": [
+        {"kind": "tree", "host": "docker.io", "path": "acme"},
+        {"kind": "repository", "host": "registry.example.org", "path": "app"},
+    ]}
+
+
+class Gatekeeper:
+    """The Rego of the template, with the provider's answer as data: the real one has a function for it."""
+
+    def __init__(self, *rules: Json, **members: t.Any) -> None:
+        regopy = pytest.importorskip("regopy")
+        _values, template, constraint = documents("ratify", *rules, **members)
+        rego = template["spec"]["targets"][0]["rego"]
+        self.parameters = constraint["spec"]["parameters"]
+        self.interpreter = regopy.Interpreter()
+        with_answer, count = re.subn(r"external_data\(\{.*\}\)", "input.answer", rego)
+        assert count == 1
+        self.interpreter.add_module("template", with_answer)
+
+    def denied(self, spec: Json, answer: Json) -> list[str]:
+        """Return why a pod is denied."""
+        self.interpreter.set_input({
+            "parameters": self.parameters, "answer": answer, "review": {"object": {"spec": spec}},
+        })
+        found = json.loads(str(self.interpreter.query("data.hallmarksigning.violation")))
+        return sorted(json.loads(one)["msg"] for one in found["expressions"][0])
+
+
+def pod(*images: str, member: str = "containers") -> Json:
+    return {member: [{"name": f"c{number}", "image": image} for number, image in enumerate(images)]}
+
+
+def answer(verified: t.Mapping[str, t.Any], errors: t.Any = (), system_error: str = "") -> Json:
+    return {
+        "responses": [[image, {"isSuccess": one}] for image, one in verified.items()],
+        "errors": [[one, "x"] for one in errors], "system_error": system_error,
+    }
+
+
+OURS = f"{APP}:1.0"
+
+
+@pytest.mark.parametrize(("given", "denied"), [
+    (answer({OURS: True}), False), (answer({OURS: False}), True), (answer({OURS: "true"}), True),
+    (answer({}), True), ({}, True), (answer({OURS: True}, errors=[OURS]), True),
+    (answer({OURS: True}, errors=["r.io/other:1"]), False), (answer({OURS: True}, system_error="timeout"), True),
+    ({"responses": [[OURS, {}]], "errors": [], "system_error": ""}, True),
+    ({"responses": [[OURS, {"isSuccess": True}], [OURS, {"isSuccess": False}]], "errors": []}, True),
+])
+@pytest.mark.parametrize("member", ["containers", "initContainers", "ephemeralContainers"])
+def test_only_an_answer_with_success_admits(given: Json, denied: bool, member: str) -> None:
+    found = Gatekeeper().denied(pod(OURS, member=member), given)
+    assert found == ([f"{OURS}: it is not verified to be signed"] if denied else [])
+
+
+def test_one_bad_image_of_several_denies_the_pod() -> None:
+    gatekeeper = Gatekeeper(rule("registry.example.org/**"))
+    images = ["registry.example.org/a:1", "registry.example.org/b:1"]
+    spec = {**pod(images[0]), **pod(images[1], member="initContainers")}
+    assert gatekeeper.denied(spec, answer(dict.fromkeys(images, True))) == []
+    for image in images:
+        assert len(gatekeeper.denied(spec, answer({**dict.fromkeys(images, True), image: False}))) == 1
+
+
+def test_rego_knows_the_patterns_that_we_know() -> None:
+    digest = f"@sha256:{'0' * 64}"
+    images = {name + end: name for name in test_pattern.NAMES for end in ("", ":v1", digest, f":v1{digest}")}
+    for text in (*test_pattern.PATTERNS[::5], *test_pattern.PATTERNS[-5:]):
+        ours = pattern.parse(text)
+        told = Gatekeeper(rule(text)).denied(pod(*images), answer({}))
+        assert told == sorted(
+            f"{image}: it is not verified to be signed" if ours.matches(name) else
+            f"{image}: the trust policy has no rule for it"
+            for image, name in images.items()
+        ), text
+
+
+def test_rego_admits_where_the_policy_has_no_rule_and_accepts() -> None:
+    gatekeeper = Gatekeeper(rule("r.io/ns/**"), default="accept")
+    found = gatekeeper.denied(pod("r.io/x:1", "r.io/ns/x:1", "r.io/nsx"), answer({}))
+    assert found == ["r.io/ns/x:1: it is not verified to be signed"]
+
+
+@pytest.mark.parametrize("image", [
+    "nginx", "nginx:1", "library/nginx", "docker.io/nginx:1", "index.docker.io/library/nginx", "DOCKER.io/nginx",
+])
+def test_rego_knows_the_names_of_docker_hub(image: str) -> None:
+    gatekeeper = Gatekeeper(rule("docker.io/library/nginx"), default="accept")
+    assert gatekeeper.denied(pod(image), answer({})) == [f"{image}: it is not verified to be signed"]
+    assert gatekeeper.denied(pod(f"acme/{image.rpartition('/')[2]}"), answer({})) == []
+
+
+# --- Wiz -------------------------------------------------------------------------------------------------------------
+
+
+def test_a_validator_for_each_rule() -> None:
+    found = files("wiz", rule(APP, name="App", mirrors=["mirror.example.org/x"]), rule("r.io/b", any_of=["backup"]))
+    objects, terraform = (json.loads(found[name]) for name in ("image-integrity-validators.json", "wiz.tf.json"))
+    assert [one["name"] for one in objects["imageIntegrityValidators"]] == ["app", "r-io-b"]
+    first, second = objects["imageIntegrityValidators"]
+    assert first["imagePatterns"] == [
+        f"{name}{end}" for name in (APP, "mirror.example.org/x/app") for end in (":*", "@*")
+    ]
+    assert [one["value"]["cosign"]["key"] for one in (first, second)] == [public("release").pem, public("backup").pem]
+    assert objects["policies"][0]["imageIntegrityValidators"] == ["app", "r-io-b"]
+    (resources,) = terraform["resource"].values()
+    assert [one["image_patterns"] for one in resources.values()] == [
+        one["imagePatterns"] for one in objects["imageIntegrityValidators"]
+    ]
