@@ -7,12 +7,15 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import datetime
 import ipaddress
+import itertools
 import json
 import os
 import pathlib
 import shutil
+import signal
 import subprocess
 import sys
 import typing as t
@@ -109,6 +112,53 @@ def legacy_cosign(cosigns: list[Cosign]) -> Cosign:
 def skopeo13() -> str | None:
     """The skopeo of Debian 13, if it is there; that of Debian 12 verifies no signatures of sigstore's formats."""
     return PEERS.get("skopeo13")
+
+
+class Podman:
+    """The podman of Debian 13, with images of its own: those of this machine's podman are not touched."""
+
+    def __init__(self, program: str, folder: pathlib.Path) -> None:
+        self.program, self.folder = program, folder
+        self._numbers = itertools.count()
+        (folder / "run").mkdir(mode=0o700)
+
+    def pull(self, image: str, *, home: pathlib.Path) -> tuple[bool, str]:
+        """Pull an image into an empty storage; its configuration is in .config/containers of C(home)."""
+        place = self.folder / f"storage-{next(self._numbers)}"
+        places = [f"--{one}={place / one}" for one in ("root", "runroot", "tmpdir", "network-config-dir")]
+        kinds = ["--storage-driver=vfs", "--cgroup-manager=cgroupfs", "--events-backend=none"]
+        done = subprocess.run(
+            [self.program, *places, *kinds, "pull", "--quiet", "--retry=0", "--tls-verify=false", image],
+            capture_output=True, text=True, timeout=60, check=False,
+            env={
+                "PATH": os.defpath, "HOME": str(home), "XDG_RUNTIME_DIR": str(self.folder / "run"),
+                "PODMAN_IGNORE_CGROUPSV1_WARNING": "1",
+            },
+        )
+        shutil.rmtree(place, ignore_errors=True)
+        return done.returncode == 0, done.stderr
+
+    def close(self) -> None:
+        """End the process that it leaves behind where it has not all the rights of root."""
+        for path in self.folder.glob("run/**/pause.pid"):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(int(path.read_text()), signal.SIGTERM)
+
+
+@pytest.fixture(scope="session")
+def podman13(registry: Registry, tmp_path_factory: pytest.TempPathFactory) -> t.Iterator[Podman]:
+    """The podman of Debian 13; the test is skipped where it is missing, or may not unpack images."""
+    if "podman13" not in PEERS:
+        pytest.skip("the podman of Debian 13 is not there: HALLMARK_PEERS names none")
+    podman = Podman(PEERS["podman13"], tmp_path_factory.mktemp("podman"))
+    own = podman.folder / ".config" / "containers"
+    own.mkdir(parents=True)
+    (own / "policy.json").write_text(json.dumps({"default": [{"type": "insecureAcceptAnything"}]}))
+    with contextlib.closing(podman):
+        pulled, said = podman.pull(registry.image(), home=podman.folder)
+        if not pulled:
+            pytest.skip(f"the podman of Debian 13 can pull nothing here: {said.strip()[-150:]}")
+        yield podman
 
 
 @pytest.fixture(scope="session")

@@ -117,14 +117,14 @@ need_cosign() {
   [ -z "$cosign_note" ] || note "without the real cosign: $cosign_note"
 }
 
-# The real oras, rekor-cli, and the skopeo of Debian 13, beside what the host has.
+# The real oras, rekor-cli, and skopeo and podman of Debian 13, beside what the host has.
 need_peers() {
   : >"$work/peers"
   if [ -r /usr/share/keyrings/debian-archive-keyring.gpg ] && command -v apt-get >/dev/null; then
     GET_COSIGN_ALLOW_STALE=1 "$root/tests/tools/get-peers" "$work/tools" >"$work/peers" 2>"$work/peers.log" ||
-      note "without oras, rekor-cli and the skopeo of Debian 13: $(tail -n 1 "$work/peers.log")"
+      note "without oras, rekor-cli, skopeo and podman of Debian 13: $(tail -n 1 "$work/peers.log")"
   else
-    note "without oras, rekor-cli and the skopeo of Debian 13: there is no Debian archive keyring to fetch them with"
+    note "without oras, rekor-cli, skopeo and podman of Debian 13: there is no Debian archive keyring to fetch them with"
   fi
 }
 
