@@ -5,7 +5,7 @@
 """The one exception family of the collection, and the stable reason codes.
 
 Every error names the object, what was attempted, why it failed and what to do next; modules turn it
-into one entry of C(reasons). The meaning of each code stands in C(docs/reason_codes.md).
+into one entry of C(reasons), whose codes stand in C(_reason_codes).
 """
 
 from __future__ import annotations
@@ -13,50 +13,10 @@ from __future__ import annotations
 import typing as t
 from dataclasses import dataclass
 
-ReasonCode = t.Literal[
-    "annotation_mismatch",
-    "build_failed",
-    "bundle_hides_sig",
-    "certificate_expired",
-    "certificate_untrusted",
-    "destination_occupied",
-    "destination_unsafe",
-    "digest_mismatch",
-    "eku_mismatch",
-    "engine_unavailable",
-    "identity_mismatch",
-    "input_invalid",
-    "key_denied",
-    "key_mismatch",
-    "key_unknown",
-    "library_missing",
-    "limit_exceeded",
-    "limited_readers",
-    "local_base",
-    "log_invalid",
-    "log_missing",
-    "malformed",
-    "mode_too_open",
-    "no_signatures",
-    "not_found",
-    "not_in_index",
-    "parent_unsafe",
-    "passphrase_invalid",
-    "policy_refused",
-    "probe_failed",
-    "reference_mismatch",
-    "registry_error",
-    "service_unavailable",
-    "signature_invalid",
-    "threshold_not_met",
-    "timestamp_invalid",
-    "timestamp_missing",
-    "type_mismatch",
-    "unauthorized",
-    "unsupported_algorithm",
-    "write_failed",
-    "write_lost",
-]
+if t.TYPE_CHECKING:
+    # Types alone: Ansible compiles what is imported for every task.
+    from ._reason_codes import ReasonCode
+
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,7 @@ from ansible_collections.hallmark.signing.plugins.module_utils import _base64, _
 from ansible_collections.hallmark.signing.plugins.module_utils._docker.base_files import BaseFiles
 from ansible_collections.hallmark.signing.plugins.module_utils._docker.image_config import ImageConfig
 from ansible_collections.hallmark.signing.plugins.module_utils._docker.refusal import Refusal
-from ansible_collections.hallmark.signing.plugins.module_utils._errors import HallmarkError, ReasonCode
+from ansible_collections.hallmark.signing.plugins.module_utils._errors import HallmarkError
 from ansible_collections.hallmark.signing.plugins.module_utils._keys import certificate as facts
 from ansible_collections.hallmark.signing.plugins.module_utils._keys import pem
 from ansible_collections.hallmark.signing.plugins.module_utils._oci import (
@@ -48,6 +48,7 @@ from ansible_collections.hallmark.signing.plugins.module_utils._oci.digest impor
 from ansible_collections.hallmark.signing.plugins.module_utils._oci.layout_reference import LayoutReference
 from ansible_collections.hallmark.signing.plugins.module_utils._oci.manifest import Descriptor
 from ansible_collections.hallmark.signing.plugins.module_utils._oci.transport import Response
+from ansible_collections.hallmark.signing.plugins.module_utils._reason_codes import ReasonCode
 from ansible_collections.hallmark.signing.plugins.module_utils._signing import (
     authority,
     bundle,

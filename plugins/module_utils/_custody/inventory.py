@@ -13,9 +13,12 @@ import stat
 import typing as t
 from dataclasses import dataclass, field
 
-from .._errors import HallmarkError, KeyFileError, ReasonCode
+from .._errors import HallmarkError, KeyFileError
 from .._keys import certificate, pem, private_key
 from .._keys.files import read_key_file
+
+if t.TYPE_CHECKING:
+    from .._reason_codes import ReasonCode
 
 EntryFormat = t.Literal["pem", "cosign", "spki", "certificate", "lineage"]
 

@@ -21,7 +21,10 @@ import typing as t
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
-from .._errors import CustodyError, ReasonCode
+from .._errors import CustodyError
+
+if t.TYPE_CHECKING:
+    from .._reason_codes import ReasonCode
 
 MAX_SIZE = 1024 * 1024
 PUBLIC_MODE = 0o644

@@ -13,9 +13,12 @@ import os
 import re
 import typing as t
 
-from .._errors import BuildError, ReasonCode
+from .._errors import BuildError
 from .._libraries import optional
 from .._oci.credentials import Credentials
+
+if t.TYPE_CHECKING:
+    from .._reason_codes import ReasonCode
 
 with optional():
     import docker

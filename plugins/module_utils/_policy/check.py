@@ -86,7 +86,10 @@ ROWS: dict[str, tuple[str, str]] = {
     ),
     "log_unsupported": ("it cannot demand an entry of this log", "Verify log entries with image_verify."),
     "log_url_missing": ("it must be told where the log is", "Give rekor_url."),
-    "timestamp_unsupported": ("it cannot demand timestamps", "Verify timestamps with image_verify."),
+    "timestamp_unsupported": (
+        "it cannot demand timestamps of {kind} authorities", "Verify timestamps with image_verify.",
+    ),
+    "log_ignored": ("it would ignore the log where it has timestamps", "Demand one of both."),
     "attestation_unsupported": ("it does not look at attestations", "Verify them before the deployment."),
     "pattern_unsupported": ("it has no word for the pattern {pattern}", "Name the repositories, or their namespace."),
     "namespace_unsupported": (
@@ -176,7 +179,8 @@ class Abilities:
     logs_differ: bool = True
     one_validator: bool = False
     log_needs_url: bool = False
-    timestamps: bool = False
+    timestamps: frozenset[IdentityKind] = frozenset()
+    timestamps_hide_logs: bool = False
     attestations: bool = False
 
 
@@ -234,8 +238,10 @@ def _of_authority(policy: Policy, authority: Authority, abilities: Abilities) ->
         yield refusal("log_unsupported", f"{path}.log")
     if authority.log and authority.log.rekor_url is None and abilities.log_needs_url:
         yield refusal("log_url_missing", f"{path}.log")
-    if authority.timestamp and not abilities.timestamps:
-        yield refusal("timestamp_unsupported", f"{path}.timestamp")
+    if authority.timestamp and kind not in abilities.timestamps:
+        yield refusal("timestamp_unsupported", f"{path}.timestamp", kind=kind)
+    if authority.timestamp and authority.log and abilities.timestamps_hide_logs:
+        yield refusal("log_ignored", f"{path}.log")
 
 
 def _of_keys(identity: Keys, path: str, abilities: Abilities) -> t.Iterator[Refusal]:

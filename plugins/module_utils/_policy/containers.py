@@ -105,8 +105,8 @@ def scope(pattern: Pattern) -> str:
 def scopes_of(rule: Rule) -> dict[str, str]:
     """Return the scopes of a rule, each with the repository that signatures must name; none for the image's own.
 
-    In the mirror of a repository, signatures name what they were made for; those of a namespace name the repository that
-    was asked for, which is the original where registries.conf knows the mirror.
+    In the mirror of a repository, signatures name what they were made for; those of a namespace name the repository
+    that was asked for, which is the original where registries.conf knows the mirror.
     """
     found: dict[str, str] = {}
     # Those of namespaces come last, as they include the repository of the same name.

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import typing as t
 
+from .._oci.reference import HUB
 from . import kyverno, rendering
 from .check import Abilities
 from .model import Authority, Keyless, Keys, Policy, Rule
@@ -38,8 +39,8 @@ def abilities(version: Version) -> Abilities | None:
         identities=frozenset(("keys", "keyless")),
         patterns=frozenset(("repository", "tree", "prefix", "domain")), overlap="all", mixes=True, other_hashes=True,
         keyless_any_subject=True, keyless_needs_log=True, keyless_needs_root=True,
-        logs=frozenset(("keys", "keyless")), log_algorithms=frozenset(("ec",)), log_needs_url=True, timestamps=True,
-        attestations=True,
+        logs=frozenset(("keys", "keyless")), log_algorithms=frozenset(("ec",)), log_needs_url=True,
+        timestamps=frozenset(("keyless",)), attestations=True,
     )
 
 
@@ -90,6 +91,17 @@ def _at(pattern: Pattern, name: str) -> tuple[str, ...]:
     return (*((f"{name}:*", f"{name}@*") if "/" in name else ()), *below)
 
 
+def _written(pattern: Pattern) -> t.Iterator[str]:
+    """Yield the references as they may stand in a pod: without a tag, and of Docker Hub without the host."""
+    for reference in _references(pattern):
+        name = reference.removesuffix(":*")
+        hidden = (name,) if name != reference else ()
+        for one in (reference, *hidden):
+            yield _just(pattern, one)
+            if pattern.host == HUB and pattern.kind != "domain" and one != f"{HUB}/*":
+                yield _just(pattern, one.removeprefix(f"{HUB}/"))
+
+
 def _just(pattern: Pattern, reference: str) -> str:
     """Return a reference without what lies further down, where the pattern means one part of a name only."""
     is_hub_short = pattern.kind == "tree" and pattern.path and reference == f"{pattern.host}/*"
@@ -134,7 +146,7 @@ def _ctlog(authority: Authority) -> dict[str, t.Any]:
 
 def _no_others(policy: Policy) -> dict[str, t.Any]:
     known = " | ".join(dict.fromkeys(
-        _just(pattern, one) for rule in policy.rules for pattern in rule.patterns for one in _references(pattern)
+        one for rule in policy.rules for pattern in rule.patterns for one in _written(pattern)
     ))
     return {
         "name": "no-other-images", "match": _PODS,

@@ -6,7 +6,8 @@
 
 Authorities of one policy are any-of; policies that match one image must all be satisfied. So a rule that demands all of
 its authorities becomes as many policies, and rules must not overlap. The name that a glob is compared with ends with
-C(@sha256:...), for the webhook has resolved the tag; an asterisk stops at a slash, two do not.
+C(@sha256:...), for the webhook has resolved the tag; an asterisk stops at a slash, two do not. A timestamp tells when a
+certificate was used; a signature without one is taken as long as its certificate is valid, and of a bare key always.
 
 C(no-match-policy) of the controller decides about all else, and denies by default: the file for it is rendered, too.
 """
@@ -38,7 +39,7 @@ def abilities(version: Version) -> Abilities | None:
         patterns=frozenset(("repository", "tree", "prefix", "domain")), overlap="all", mixes=True, other_hashes=True,
         san_types=frozenset(("dns", "email", "uri")), san_regexp=True, keyless_any_subject=True,
         logs=frozenset(("keys", "keyless")), log_algorithms=frozenset(("ec",)), log_needs_url=True,
-        timestamps=True, attestations=True,
+        timestamps=frozenset(("certified", "keyless")), timestamps_hide_logs=True, attestations=True,
     )
 
 

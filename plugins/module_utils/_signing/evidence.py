@@ -11,7 +11,7 @@ import typing as t
 from dataclasses import dataclass, field
 
 from .. import _base64, _strict_json
-from .._errors import HallmarkError, ReasonCode, VerificationError
+from .._errors import HallmarkError, VerificationError
 from .._keys.pem import PublicKey
 from .._transparency import entry as entries
 from .._transparency import proof
@@ -21,6 +21,7 @@ from . import certified
 from .candidate import LOG_ANNOTATION, TIMESTAMP_ANNOTATION, Candidate
 
 if t.TYPE_CHECKING:
+    from .._reason_codes import ReasonCode
     from .._transparency.timestamp import TimestampAuthority
 
 MAX_TIMESTAMPS = 32

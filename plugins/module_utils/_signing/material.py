@@ -11,7 +11,7 @@ import typing as t
 from dataclasses import dataclass
 
 from .. import _base64
-from .._errors import KeyFileError, ReasonCode
+from .._errors import KeyFileError
 from .._keys import certificate as certificates
 from .._keys import pem
 from .._keys.fingerprint import key_id
@@ -20,6 +20,9 @@ from .._transparency import entry as entries
 from .._transparency.entry import LogEntry
 from . import certificate_path, certified, evidence
 from .candidate import CERTIFICATE_ANNOTATION, CHAIN_ANNOTATION, LOG_ANNOTATION, TIMESTAMP_ANNOTATION
+
+if t.TYPE_CHECKING:
+    from .._reason_codes import ReasonCode
 
 with optional():
     from cryptography import x509

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import typing as t
 
-from .._errors import Reason, ReasonCode, VerificationError
+from .._errors import Reason, VerificationError
 from .._oci.reference import Image
 from .authority import Demand
 
 if t.TYPE_CHECKING:
     from .._keys.pem import PublicKey
     from .._oci.store import Store
+    from .._reason_codes import ReasonCode
 
 
 def shortfall(

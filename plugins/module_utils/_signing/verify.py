@@ -12,7 +12,7 @@ from __future__ import annotations
 import typing as t
 from dataclasses import dataclass, replace
 
-from .._errors import HallmarkError, LibraryError, Reason, ReasonCode, VerificationError
+from .._errors import HallmarkError, LibraryError, Reason, VerificationError
 from .._keys import algorithms
 from .._oci import reference as references
 from .._oci.content import descendants
@@ -28,6 +28,7 @@ if t.TYPE_CHECKING:
 
     from .._keys.pem import PublicKey
     from .._oci.store import Store
+    from .._reason_codes import ReasonCode
     from . import statement
 
 

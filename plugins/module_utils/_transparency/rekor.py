@@ -14,11 +14,14 @@ import typing as t
 from dataclasses import replace
 
 from .. import _base64, _strict_json
-from .._errors import FormatError, ReasonCode, RegistryError
+from .._errors import FormatError, RegistryError
 from .._oci.credentials import AuthFile
 from .._oci.transport import HostSettings, RegistrySettings, Request, Transport
 from . import entry as entries
 from .entry import LogEntry
+
+if t.TYPE_CHECKING:
+    from .._reason_codes import ReasonCode
 
 _LIMIT = 4 * 1024 * 1024
 _MAX_FOUND = 1000

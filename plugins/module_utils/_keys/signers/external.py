@@ -15,11 +15,14 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 from ... import _base64
-from ..._errors import KeyFileError, ReasonCode
+from ..._errors import KeyFileError
 from ..._libraries import optional
 from .. import algorithms, pem
 from ..files import read_key_file
 from ..fingerprint import expect_key_id
+
+if t.TYPE_CHECKING:
+    from ..._reason_codes import ReasonCode
 
 with optional():
     from cryptography import x509

@@ -9,7 +9,7 @@ import dataclasses
 import typing as t
 
 import pytest
-from ansible_collections.hallmark.signing.plugins.module_utils import _errors
+from ansible_collections.hallmark.signing.plugins.module_utils import _errors, _reason_codes
 
 FAMILY = (
     _errors.BuildError,
@@ -77,5 +77,5 @@ def test_reason_cannot_be_changed_and_can_be_counted() -> None:
 
 
 def test_codes_are_sorted_and_unique() -> None:
-    codes = t.get_args(_errors.ReasonCode)
+    codes = t.get_args(_reason_codes.ReasonCode)
     assert list(codes) == sorted(set(codes))

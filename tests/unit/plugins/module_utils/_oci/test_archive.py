@@ -19,7 +19,7 @@ import typing as t
 from pathlib import Path
 
 import pytest
-from ansible_collections.hallmark.signing.plugins.module_utils._errors import HallmarkError, ReasonCode, RegistryError
+from ansible_collections.hallmark.signing.plugins.module_utils._errors import HallmarkError, RegistryError
 from ansible_collections.hallmark.signing.plugins.module_utils._oci import archive, layout_files, manifest
 from ansible_collections.hallmark.signing.plugins.module_utils._oci.archive import ArchiveFiles, Archives
 from ansible_collections.hallmark.signing.plugins.module_utils._oci.digest import digest_of
@@ -27,6 +27,7 @@ from ansible_collections.hallmark.signing.plugins.module_utils._oci.layout impor
 from ansible_collections.hallmark.signing.plugins.module_utils._oci.layout_files import LayoutFiles
 from ansible_collections.hallmark.signing.plugins.module_utils._oci.layout_reference import LayoutReference
 from ansible_collections.hallmark.signing.plugins.module_utils._oci.manifest import Descriptor
+from ansible_collections.hallmark.signing.plugins.module_utils._reason_codes import ReasonCode
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

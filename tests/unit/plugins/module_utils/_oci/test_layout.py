@@ -13,12 +13,13 @@ import typing as t
 from pathlib import Path
 
 import pytest
-from ansible_collections.hallmark.signing.plugins.module_utils._errors import FormatError, HallmarkError, ReasonCode
+from ansible_collections.hallmark.signing.plugins.module_utils._errors import FormatError, HallmarkError
 from ansible_collections.hallmark.signing.plugins.module_utils._oci import layout_files, manifest
 from ansible_collections.hallmark.signing.plugins.module_utils._oci.digest import digest_of
 from ansible_collections.hallmark.signing.plugins.module_utils._oci.layout import Layouts
 from ansible_collections.hallmark.signing.plugins.module_utils._oci.layout_reference import LayoutReference
 from ansible_collections.hallmark.signing.plugins.module_utils._oci.manifest import OCI_INDEX, OCI_MANIFEST, Descriptor
+from ansible_collections.hallmark.signing.plugins.module_utils._reason_codes import ReasonCode
 
 TAG = "org.opencontainers.image.ref.name"
 KIND = "kind"

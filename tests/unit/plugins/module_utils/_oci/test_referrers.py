@@ -15,7 +15,7 @@ import types
 import typing as t
 
 import pytest
-from ansible_collections.hallmark.signing.plugins.module_utils._errors import HallmarkError, ReasonCode
+from ansible_collections.hallmark.signing.plugins.module_utils._errors import HallmarkError
 from ansible_collections.hallmark.signing.plugins.module_utils._oci import manifest, referrers, shared_tag
 from ansible_collections.hallmark.signing.plugins.module_utils._oci.digest import digest_of
 from ansible_collections.hallmark.signing.plugins.module_utils._oci.manifest import (
@@ -25,6 +25,7 @@ from ansible_collections.hallmark.signing.plugins.module_utils._oci.manifest imp
 )
 from ansible_collections.hallmark.signing.plugins.module_utils._oci.reference import Reference
 from ansible_collections.hallmark.signing.plugins.module_utils._oci.registry import Registries
+from ansible_collections.hallmark.signing.plugins.module_utils._reason_codes import ReasonCode
 from ansible_collections.hallmark.signing.tests.unit.fake_registry import FakeRegistry, Fault, Seen, Stored
 
 Start = t.Callable[..., FakeRegistry]

@@ -11,7 +11,7 @@ import time
 import typing as t
 
 import pytest
-from ansible_collections.hallmark.signing.plugins.module_utils._errors import HallmarkError, ReasonCode, RegistryError
+from ansible_collections.hallmark.signing.plugins.module_utils._errors import HallmarkError, RegistryError
 from ansible_collections.hallmark.signing.plugins.module_utils._oci import content, referrers
 from ansible_collections.hallmark.signing.plugins.module_utils._oci import registry as registry_module
 from ansible_collections.hallmark.signing.plugins.module_utils._oci.digest import digest_of
@@ -24,6 +24,7 @@ from ansible_collections.hallmark.signing.plugins.module_utils._oci.manifest imp
 from ansible_collections.hallmark.signing.plugins.module_utils._oci.reference import Reference
 from ansible_collections.hallmark.signing.plugins.module_utils._oci.registry import Registries
 from ansible_collections.hallmark.signing.plugins.module_utils._oci.transport import Request, Response
+from ansible_collections.hallmark.signing.plugins.module_utils._reason_codes import ReasonCode
 from ansible_collections.hallmark.signing.tests.unit.fake_registry import FakeRegistry, Fault, Stored
 
 Start = t.Callable[..., FakeRegistry]

@@ -16,7 +16,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
-from ansible_collections.hallmark.signing.plugins.module_utils._errors import HallmarkError, ReasonCode
+from ansible_collections.hallmark.signing.plugins.module_utils._errors import HallmarkError
 from ansible_collections.hallmark.signing.plugins.module_utils._oci import transfer
 from ansible_collections.hallmark.signing.plugins.module_utils._oci.credentials import AuthFile
 from ansible_collections.hallmark.signing.plugins.module_utils._oci.digest import digest_of
@@ -25,6 +25,7 @@ from ansible_collections.hallmark.signing.plugins.module_utils._oci.layout_refer
 from ansible_collections.hallmark.signing.plugins.module_utils._oci.manifest import Descriptor
 from ansible_collections.hallmark.signing.plugins.module_utils._oci.reference import Image, Reference
 from ansible_collections.hallmark.signing.plugins.module_utils._oci.transport import HostSettings, RegistrySettings
+from ansible_collections.hallmark.signing.plugins.module_utils._reason_codes import ReasonCode
 from ansible_collections.hallmark.signing.tests.unit.fake_registry import FakeRegistry, Fault, Seen
 
 Start = t.Callable[..., FakeRegistry]

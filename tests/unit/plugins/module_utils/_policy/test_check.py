@@ -32,7 +32,7 @@ NEWEST = {"containers": "5.39.2", "openshift": "4.21", "policy_controller": "0.1
           "ratify": "1.4.0", "wiz": "3.13"}
 KYVERNO = ("kyverno_cluster_policy", "kyverno_image_validating_policy")
 # What becomes of all other images is not up to these.
-ACCEPTING = ("openshift", "kyverno_image_validating_policy", "wiz")
+ACCEPTING = ("openshift", "wiz")
 LOG = {"required": True, "public_key_path": "keys/log.pub", "rekor_url": "https://rekor.example.org"}
 STAMPS = {"required": True, "authority_path": "ca/tsa.pem"}
 TWO_KEYS = {"generations": [
@@ -218,8 +218,14 @@ ROWS = [
     }, {
         "connaisseur": ["mixed_logs"], **{name: [*codes, "log_unsupported"] for name, codes in NO_CHOICE.items()},
     }),
-    Row("key and timestamps", alone(key("a", timestamp=STAMPS)), {
-        name: ["timestamp_unsupported"] for name in SHA256_ONLY
+    # Signatures of bare keys would be taken without one.
+    Row("key and timestamps", alone(key("a", timestamp=STAMPS)), {name: ["timestamp_unsupported"] for name in NEWEST}),
+    Row("person and timestamps", alone(with_root(keyless()) | {"timestamp": STAMPS}), {
+        **{name: ["timestamp_unsupported"] for name in ("containers", "openshift", "connaisseur")}, **NO_PERSON,
+    }),
+    Row("person, log and timestamps", alone(with_root(keyless()) | {"log": LOG, "timestamp": STAMPS}), {
+        **{name: ["timestamp_unsupported"] for name in ("containers", "openshift", "connaisseur")}, **NO_PERSON,
+        "policy_controller": ["log_ignored"],
     }),
     Row("attestation", {"rules": [rule(APP, attestations=[
         {"predicate_type": "https://slsa.dev/provenance/v1", "any_of": ["release"]},
@@ -228,17 +234,12 @@ ROWS = [
         name: ["pattern_unsupported"] for name in ("containers", "openshift", "connaisseur", "wiz")
     }),
     Row("tree", {"rules": [rule("registry.example.org/ns/**")]}, NO_TREE),
-    Row("domain", {"rules": [rule("*.example.org/**")]}, {
-        "kyverno_image_validating_policy": ["pattern_unsupported"], **NO_TREE,
-    }),
+    Row("domain", {"rules": [rule("*.example.org/**")]}, NO_TREE),
     Row("host in a domain", {"rules": [rule("*.example.org/**"), rule("registry.example.org/app")]}, {
         **{name: ["overlapping_rules"] for name in ALL_MATCHING}, "connaisseur": ["similar_hosts"],
-        "kyverno_image_validating_policy": ["overlapping_rules", "pattern_unsupported"],
         "wiz": ["overlapping_rules", "pattern_unsupported"],
     }),
-    Row("host beside a domain", {"rules": [rule("*.example.org/**"), rule("example.org/app")]}, {
-        "kyverno_image_validating_policy": ["pattern_unsupported"], **NO_TREE,
-    }),
+    Row("host beside a domain", {"rules": [rule("*.example.org/**"), rule("example.org/app")]}, NO_TREE),
     Row("hosts of which one ends like another", {"rules": [rule("r.io/x"), rule("mirror.io/y")]}, {
         "connaisseur": ["similar_hosts"],
     }),

@@ -425,9 +425,26 @@ def test_references_for_kyverno(pattern: str, references: list[str]) -> None:
     assert found["it"]["verifyImages"][0]["imageReferences"] == references
     # All else is denied by the same references, less what lies below a prefix.
     spec = found["no-other-images"]["validate"]["pattern"]["spec"]
-    known = [f"{one} & !{one}/*" if one in ("r.io/ns/rs-*", "docker.io/*") else one for one in references]
-    assert {one[0]["image"] for one in spec.values()} == {" | ".join(known)}
+    (known,) = {one[0]["image"] for one in spec.values()}
+    assert set(known.split(" | ")) >= {
+        f"{one} & !{one}/*" if one in ("r.io/ns/rs-*", "docker.io/*") else one for one in references
+    }
     assert set(spec) == {"containers", "=(initContainers)", "=(ephemeralContainers)"}
+
+
+def test_kyverno_knows_images_however_they_are_written() -> None:
+    def known(text: str) -> set[str]:
+        spec = kyverno(rule(text))["no-other-images"]["validate"]["pattern"]["spec"]
+        return set(spec["containers"][0]["image"].split(" | "))
+
+    assert known(APP) == {APP, f"{APP}:*", f"{APP}@*"}
+    names = {"docker.io/library/nginx", "library/nginx", "docker.io/nginx", "nginx"}
+    assert known("docker.io/nginx") == {name + end for name in names for end in ("", ":*", "@*")}
+    assert known("docker.io/acme/rs-*") == {
+        "docker.io/acme/rs-* & !docker.io/acme/rs-*/*", "acme/rs-* & !acme/rs-*/*",
+    }
+    # Any name without a host would be one of these.
+    assert known("docker.io/**") == {"docker.io/*"}
 
 
 def test_kyverno_admits_all_else_where_the_policy_does() -> None:
@@ -443,14 +460,15 @@ def test_attestations_are_a_rule_of_their_own_for_kyverno() -> None:
 
 
 def test_logs_timestamps_and_people_for_kyverno(monkeypatch: pytest.MonkeyPatch) -> None:
-    found = kyverno(rule(APP) | {"name": "it"}, authorities={"release": key("a", log=LOG, timestamp=STAMPS)})
+    found = kyverno(rule(APP) | {"name": "it"}, authorities={"release": key("a", log=LOG)})
     (logged,) = attestors(found["it"])[0]["entries"]
     assert logged["keys"]["rekor"] == {"url": "https://rekor.example.org", "pubkey": public("log").pem}
-    assert logged["keys"]["ctlog"] == {"ignoreSCT": True, "tsaCertChain": bench.root("tsa")}
+    assert logged["keys"]["ctlog"] == {"ignoreSCT": True}
     monkeypatch.setattr(rendering, "roots_of", lambda _identity: ("root\n",))
     person = with_root({"keyless": {"issuer": "https://i.example.org/*", "subject_regexp": "[ab]@example\\.org"}})
-    found = kyverno(rule(APP) | {"name": "it"}, authorities={"release": person | {"log": LOG}})
+    found = kyverno(rule(APP) | {"name": "it"}, authorities={"release": person | {"log": LOG, "timestamp": STAMPS}})
     (only,) = attestors(found["it"])[0]["entries"]
+    assert only["keyless"]["ctlog"] == {"ignoreSCT": True, "tsaCertChain": bench.root("tsa")}
     assert {name: only["keyless"][name] for name in ("issuerRegExp", "subjectRegExp", "roots")} == {
         "issuerRegExp": "^https://i\\.example\\.org/\\*$", "subjectRegExp": "^(?:[ab]@example\\.org)$",
         "roots": "root\n",
@@ -461,8 +479,8 @@ def test_logs_timestamps_and_people_for_kyverno(monkeypatch: pytest.MonkeyPatch)
 
 
 def validating(*rules: Json, **members: t.Any) -> Json:
-    """The only policy."""
-    (only,) = documents("kyverno_image_validating_policy", *rules, **members)
+    """The only policy, where all else is accepted."""
+    (only,) = documents("kyverno_image_validating_policy", *rules, **{"default": "accept", **members})
     assert (only["apiVersion"], only["kind"]) == ("policies.kyverno.io/v1", "ImageValidatingPolicy")
     assert (only["spec"]["failurePolicy"], only["spec"]["validationActions"]) == ("Fail", ["Deny"])
     return t.cast(Json, only["spec"])
@@ -499,19 +517,52 @@ def test_eleven_authorities_keep_their_keys_apart() -> None:
     assert only.count("[attestors.k1_0]") == only.count("[attestors.k10_0]") == 1
 
 
-def test_globs_for_validating_policies() -> None:
-    found = validating(rule(APP, "r.io/ns/**", "r.io/ns/rs-*", "docker.io/nginx"))["matchImageReferences"]
-    globs = [one["glob"] for one in found]
-    assert globs[:5] == [f"{APP}:*", f"{APP}@*", "r.io/ns:*", "r.io/ns@*", "r.io/ns/*"]
-    assert f"r.io/ns{'/*' * 16}" in globs
-    assert globs[-5:] == [
-        "r.io/ns/rs-*", "docker.io/library/nginx:*", "docker.io/library/nginx@*", "docker.io/nginx:*",
-        "docker.io/nginx@*",
+def spellings(name: str) -> set[str]:
+    """All that may stand in a pod for a repository."""
+    host, _slash, path = name.partition("/")
+    names = {name, f"{host.upper()}/{path}"}
+    if host == "docker.io":
+        short = path.removeprefix("library/") if path.count("/") == 1 else path
+        names |= {path, short, f"docker.io/{short}", f"index.docker.io/{path}", f"registry-1.docker.io/{short}"}
+    ends = ("", ":v1", f"@sha256:{'0' * 64}", f":v1@sha256:{'0' * 64}")
+    return {one + end for one in names for end in ends}
+
+
+def test_validating_policies_find_images_however_they_are_written() -> None:
+    hub = ["docker.io/library/nginx", "docker.io/library/nginx2", "docker.io/acme/app", "docker.io/library/a/b"]
+    names = [*test_pattern.NAMES, *hub]
+    trees = ["docker.io/**", "docker.io/library/**", "docker.io/library/ngin*", "docker.io/acme/**"]
+    texts = [*test_pattern.PATTERNS, *hub, *trees]
+    for text in texts:
+        ours = pattern.parse(text)
+        one, others = documents("kyverno_image_validating_policy", rule(text))
+        (match,), (no_match,) = (spec["spec"]["matchImageReferences"] for spec in (one, others))
+        found = re.fullmatch(r'ref\.matches\("(.*)"\)', match["expression"])
+        missed = re.fullmatch(r'!ref\.matches\("(.*)"\)', no_match["expression"])
+        assert found
+        assert missed
+        for name in names:
+            for image in spellings(name):
+                expected = ours.matches(name)
+                assert bool(re.search(found[1], image)) is expected, (text, image, found[1])
+                assert bool(re.search(missed[1], image)) is expected, (text, image, missed[1])
+
+
+def test_validating_policies_deny_all_else_where_the_policy_does() -> None:
+    found = documents("kyverno_image_validating_policy", rule(APP), rule("r.io/x"))
+    assert [one["metadata"]["name"] for one in found] == ["registry-example-org-app", "r-io-x", "no-other-images"]
+    last = found[-1]["spec"]
+    assert (last["failurePolicy"], last["validationActions"]) == ("Fail", ["Deny"])
+    assert [one["expression"] for one in last["validations"]] == [
+        f"images.{kind}.size() == 0" for kind in ("containers", "initContainers", "ephemeralContainers")
     ]
+    assert len(documents("kyverno_image_validating_policy", rule(APP), default="accept")) == 1
 
 
-def test_logs_and_timestamps_for_validating_policies() -> None:
-    (only,) = validating(authorities={"release": key("a", log=LOG, timestamp=STAMPS)})["attestors"]
+def test_logs_and_timestamps_for_validating_policies(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rendering, "roots_of", lambda _identity: ("root\n",))
+    person = with_root(keyless()) | {"log": LOG, "timestamp": STAMPS}
+    (only,) = validating(authorities={"release": person})["attestors"]
     assert only["cosign"]["ctlog"] == {
         "url": "https://rekor.example.org", "rekorPubKey": public("log").pem, "insecureIgnoreSCT": True,
         "tsaCertChain": bench.root("tsa"),
