@@ -33,8 +33,8 @@ def abilities(version: Version) -> Abilities | None:
         return None
     return Abilities(
         choices=frozenset(("any", "all")), counts_keys="all", identities=frozenset(("keys", "keyless")),
-        patterns=frozenset(("repository", "tree", "domain")), compares_ends=True, mixes=True, one_validator=True,
-        keyless_any_subject=True, keyless_needs_log=True, keyless_needs_root=True,
+        patterns=frozenset(("repository", "tree", "domain")), compares_ends=True, merges_scopes=True, mixes=True,
+        one_validator=True, keyless_any_subject=True, keyless_needs_log=True, keyless_needs_root=True,
         logs=frozenset(("keys", "keyless")), log_algorithms=frozenset(("ec",)), log_needs_url=True,
     )
 

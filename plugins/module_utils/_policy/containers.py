@@ -116,6 +116,22 @@ def scopes_of(rule: Rule) -> dict[str, str]:
     return found
 
 
+def rule_for(policy: Policy, name: str, namespace: str | None) -> tuple[Rule | None, str]:
+    """Return the rule whose scope is the most specific for a repository, and the name that signatures must bear.
+
+    That is not the rule that the policy has for it, where one is about a repository above. No name is the own one.
+    """
+    scopes: dict[str, tuple[Rule, str]] = {}
+    for rule in policy.rules_in(namespace):
+        for one, identity in scopes_of(rule).items():
+            scopes.setdefault(one, (rule, identity))
+    parts = name.split("/")
+    labels = parts[0].split(".") if ":" not in parts[0] else []
+    asked = ["/".join(parts[:length]) for length in range(len(parts), 0, -1)]
+    asked += [f"*.{'.'.join(labels[number:])}" for number in range(1, len(labels))]
+    return next((scopes[one] for one in asked if one in scopes), (None, ""))
+
+
 def _requirements(rule: Rule, repository: str) -> list[dict[str, t.Any]]:
     """Return what must all hold: any of several keys is one requirement, all of several authorities are several."""
     # Payloads of cosign have no tag: the default, which wants one, would refuse every image by tag.

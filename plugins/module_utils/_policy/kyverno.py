@@ -6,19 +6,8 @@
 
 from __future__ import annotations
 
-from .._oci.reference import HUB
 from . import rendering
 from .model import Keyless
-from .pattern import Pattern
-
-
-def names_of(pattern: Pattern) -> tuple[str, ...]:
-    """Return HOST/PATH, or HOST alone, of a pattern that is none of a domain, however Kyverno may call it.
-
-    Names of Docker Hub get a host there, and not the namespace of its own images.
-    """
-    short = pattern.path.removeprefix("library").removeprefix("/") if pattern.host == HUB else pattern.path
-    return tuple(f"{pattern.host}/{path}" if path else pattern.host for path in dict.fromkeys((pattern.path, short)))
 
 
 def identity_of(keyless: Keyless) -> dict[str, str]:

@@ -81,7 +81,7 @@ def _rule(name: str, references: list[str], demanded: dict[str, t.Any]) -> dict[
 def _references(pattern: Pattern) -> tuple[str, ...]:
     if pattern.kind == "domain":
         return (f"*.{pattern.host}/*",)
-    return tuple(one for name in kyverno.names_of(pattern) for one in _at(pattern, name))
+    return tuple(one for name in rendering.names_with_host(pattern) for one in _at(pattern, name))
 
 
 def _at(pattern: Pattern, name: str) -> tuple[str, ...]:

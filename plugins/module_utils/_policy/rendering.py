@@ -14,8 +14,10 @@ from dataclasses import dataclass
 from .. import _base64
 from .._errors import FormatError
 from .._libraries import optional
+from .._oci.reference import HUB
 from .check import Refusal
 from .model import Keyless, Keys
+from .pattern import Pattern
 
 with optional():
     import yaml
@@ -133,6 +135,15 @@ def hash_of(identity: Keys) -> str:
 def anchored(expression: str) -> str:
     """Return an expression that matches whole texts only, for enforcers that search."""
     return f"^(?:{expression})$"
+
+
+def names_with_host(pattern: Pattern) -> tuple[str, ...]:
+    """Return HOST/PATH, or HOST alone, of a pattern that is none of a domain, with and without Docker Hub's namespace.
+
+    Its own images may be written without.
+    """
+    short = pattern.path.removeprefix("library").removeprefix("/") if pattern.host == HUB else pattern.path
+    return tuple(f"{pattern.host}/{path}" if path else pattern.host for path in dict.fromkeys((pattern.path, short)))
 
 
 def exactly(text: str) -> str:

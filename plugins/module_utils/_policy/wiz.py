@@ -13,9 +13,11 @@ from __future__ import annotations
 
 import typing as t
 
+from .._oci.reference import HUB
 from . import rendering
 from .check import Abilities
 from .model import Policy
+from .pattern import Pattern
 from .rendering import Files, Version
 
 OBJECTS = "image-integrity-validators.json"
@@ -37,7 +39,9 @@ def render(policy: Policy, version: Version) -> Files:
     validators = [
         {
             "name": name, "description": f"{rule.name}: trust policy version {policy.version}",
-            "imagePatterns": [one for pattern in rule.patterns for one in (f"{pattern}:*", f"{pattern}@*")],
+            "imagePatterns": [
+                f"{name}{end}" for one in rule.patterns for name in _names(one) for end in ("", ":*", "@*")
+            ],
             "value": {"method": "COSIGN", "cosign": {"method": "KEY", "key": rule.any_of[0].keys[0].pem}},
         }
         for name, rule in zip(rendering.names_of(rule.name for rule in policy.rules), policy.rules)
@@ -48,6 +52,14 @@ def render(policy: Policy, version: Version) -> Files:
         "policies": [{"name": "hallmark-signing", "enforcement": "BLOCK", "imageIntegrityValidators": names}],
     }
     return {OBJECTS: rendering.as_json(objects), TERRAFORM: rendering.as_json(_terraform(validators))}
+
+
+def _names(pattern: Pattern) -> t.Iterator[str]:
+    """Yield a repository as it may be written: of Docker Hub, without the host, too."""
+    for name in rendering.names_with_host(pattern):
+        yield name
+        if pattern.host == HUB:
+            yield name.removeprefix(f"{HUB}/")
 
 
 def _terraform(validators: list[dict[str, t.Any]]) -> dict[str, t.Any]:

@@ -251,7 +251,7 @@ ROWS = [
     }, OVERLAPPING),
     Row("repository and namespace of one name", {
         "rules": [rule("r.io/ns"), rule("r.io/ns/**", any_of=["backup"])],
-    }, {**both(["same_scope"]), **OVERLAPPING}),
+    }, {**both(["same_scope"]), "connaisseur": ["same_scope"], **OVERLAPPING}),
     Row("repository and namespace of one name in one rule", {"rules": [rule("r.io/ns", "r.io/ns/**")]}, NO_TREE),
     Row("a rule for a namespace of Kubernetes", {"rules": [rule(APP, namespaces=["team-a"])]}, NO_NAMESPACE),
     Row("another rule for a namespace", {

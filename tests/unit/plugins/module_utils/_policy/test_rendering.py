@@ -801,7 +801,7 @@ def test_a_validator_for_each_rule() -> None:
     assert [one["name"] for one in objects["imageIntegrityValidators"]] == ["app", "r-io-b"]
     first, second = objects["imageIntegrityValidators"]
     assert first["imagePatterns"] == [
-        f"{name}{end}" for name in (APP, "mirror.example.org/x/app") for end in (":*", "@*")
+        f"{name}{end}" for name in (APP, "mirror.example.org/x/app") for end in ("", ":*", "@*")
     ]
     assert [one["value"]["cosign"]["key"] for one in (first, second)] == [public("release").pem, public("backup").pem]
     assert objects["policies"][0]["imageIntegrityValidators"] == ["app", "r-io-b"]
