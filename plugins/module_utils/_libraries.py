@@ -22,7 +22,7 @@ from ._errors import LibraryError
 FLOORS: dict[str, str] = {
     "cryptography": "42", "docker": "7.1", "nacl": "1.5",
     # Older ones trust the certificates that come with a timestamp.
-    "rfc3161_client": "1.0.9", "yaml": "6",
+    "rfc3161_client": "1.0.9", "yaml": "6", "jmespath": "1",
 }
 KEYS_CRYPTOGRAPHY_FLOOR = "38"
 _PACKAGES = {"nacl": "PyNaCl", "rfc3161_client": "rfc3161-client", "yaml": "PyYAML"}

@@ -101,6 +101,7 @@ options:
         elements: str
         default: []
 seealso:
+  - module: hallmark.signing.trust_policy_info
   - module: hallmark.signing.image_verify
 """
 
@@ -208,7 +209,7 @@ from ..module_utils._errors import FormatError, HallmarkError, Reason
 from ..module_utils._keys.files import read_key_file
 from ..module_utils._policy import enforcers, installing, reading, rendering
 from ..module_utils._policy.check import Refusal
-from ..module_utils._policy.model import Policy
+from ..module_utils._policy.model import ENFORCERS, Policy
 
 
 def main() -> None:
@@ -219,7 +220,7 @@ def main() -> None:
             "policy_path": {"type": "path"},
             "enforcer": {
                 "type": "str", "required": True,
-                "choices": list(enforcers.ENFORCERS),
+                "choices": list(ENFORCERS),
             },
             "enforcer_version": {"type": "str", "required": True},
             "dest": {"type": "path", "required": True},
@@ -246,7 +247,10 @@ def main() -> None:
     needs_yaml = params["policy_path"] is not None or params["enforcer"] != "containers"
     deps.require_libraries(module, "cryptography", *(["yaml"] if needs_yaml else []), empty=result)
     try:
-        policy = _policy(params)
+        policy = reading.read_option(
+            params["policy"], params["policy_path"], now=datetime.datetime.now(datetime.timezone.utc),
+            read_file=read_key_file,
+        )
         result.update(policy_version=policy.version, policy_hash=policy.hash, not_after=policy.not_after)
         _announce_end(module, policy)
         rendered = enforcers.render(policy, enforcer=params["enforcer"], version=params["enforcer_version"])
@@ -269,15 +273,6 @@ def main() -> None:
         files=[file.as_dict() for file in done.files],
     )
     results.finish(module, [], {**result, **results.diff(module, before, rendered.files, params["dest"])})
-
-
-def _policy(params: dict[str, t.Any]) -> Policy:
-    document = params["policy"]
-    if document is None:
-        path = params["policy_path"]
-        document = rendering.parse_yaml(read_key_file(path), where=path)
-    now = datetime.datetime.now(datetime.timezone.utc)
-    return reading.read(document, now=now, read_file=read_key_file)
 
 
 def _announce_end(module: AnsibleModule, policy: Policy) -> None:

@@ -24,12 +24,6 @@ class Enforcer(t.Protocol):
         """Return the files for a policy that was checked, by relative path, in the order in which to write them."""
 
 
-ENFORCERS = (
-    "containers", "openshift", "policy_controller", "kyverno_cluster_policy", "kyverno_image_validating_policy",
-    "connaisseur", "ratify", "wiz",
-)
-
-
 def load(name: str) -> Enforcer:
     """Return an enforcer by its name; the others are not loaded, as Ansible compiles them for every task."""
     found: Enforcer

@@ -24,6 +24,12 @@ if t.TYPE_CHECKING:
 
 Default = t.Literal["reject", "accept"]
 
+# Whom a policy can be rendered for; each has a file of its own.
+ENFORCERS = (
+    "containers", "openshift", "policy_controller", "kyverno_cluster_policy", "kyverno_image_validating_policy",
+    "connaisseur", "ratify", "wiz",
+)
+
 
 @dataclass(frozen=True)
 class Keys:

@@ -105,6 +105,17 @@ class _Names:
         return tuple(found.values())
 
 
+def read_option(
+    document: t.Any, path: str | None, *, now: datetime.datetime, read_file: t.Callable[[str], bytes]
+) -> Policy:
+    """Return the policy of a task: what it was given, or what stands in a file. Raises HallmarkError as C(read())."""
+    if path is not None:
+        from . import rendering
+
+        document = rendering.parse_yaml(read_file(path), where=path)
+    return read(document, now=now, read_file=read_file)
+
+
 def _rule(node: Node, names: _Names) -> Rule | None:
     members = node.members(
         ("name", "images", "any_of", "threshold", "mirrors", "attestations", "namespaces"),

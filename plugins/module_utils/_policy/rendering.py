@@ -51,12 +51,23 @@ def version(text: str) -> Version:
 
 def parse_yaml(data: bytes, *, where: str) -> t.Any:
     """Parse one document of YAML or JSON; times stay texts. Raises FormatError (malformed), also for a name twice."""
+    documents = parse_all(data, where=where)
+    if len(documents) != 1:
+        raise FormatError(
+            code="malformed", object=where, attempt="read the policy", cause=f"it has {len(documents)} documents",
+            advice="Write one YAML document.",
+        )
+    return documents[0]
+
+
+def parse_all(data: bytes, *, where: str) -> list[t.Any]:
+    """Parse all documents likewise."""
     try:
-        return yaml.load(data, Loader=_loader())
+        return list(yaml.load_all(data, Loader=_loader()))
     except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as exc:
         raise FormatError(
             code="malformed", object=where, attempt="read the policy", cause=" ".join(str(exc).split())[:300],
-            advice="Write one YAML document.",
+            advice="Write YAML or JSON.",
         ) from exc
 
 

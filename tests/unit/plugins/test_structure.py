@@ -50,6 +50,7 @@ LATE = {
     ("module_utils/_oci/transport.py", "module_utils/_oci/proxy.py"),
     ("module_utils/_oci/transport.py", "module_utils/_oci/tls.py"),
     ("module_utils/_oci/wire.py", "module_utils/_oci/tunnel.py"),
+    ("module_utils/_policy/decision.py", "module_utils/_policy/containers.py"),
     ("module_utils/_policy/enforcers.py", "module_utils/_policy/builds.py"),
     ("module_utils/_policy/enforcers.py", "module_utils/_policy/connaisseur.py"),
     ("module_utils/_policy/enforcers.py", "module_utils/_policy/containers.py"),
@@ -60,7 +61,10 @@ LATE = {
     ("module_utils/_policy/enforcers.py", "module_utils/_policy/ratify.py"),
     ("module_utils/_policy/enforcers.py", "module_utils/_policy/wiz.py"),
     ("module_utils/_policy/identities.py", "module_utils/_policy/signers.py"),
+    ("module_utils/_policy/reading.py", "module_utils/_policy/rendering.py"),
     ("module_utils/_policy/rendering.py", "module_utils/_policy/certificates.py"),
+    ("module_utils/_policy/vouching.py", "module_utils/_transparency/timestamp.py"),
+    ("module_utils/_policy/witnesses.py", "module_utils/_policy/vouching.py"),
     ("module_utils/_signing/candidate.py", "module_utils/_signing/referred.py"),
     ("module_utils/_signing/copying.py", "module_utils/_signing/archiving.py"),
     ("module_utils/_signing/evidence.py", "module_utils/_transparency/timestamp.py"),
@@ -79,6 +83,11 @@ LATE = {
     ("modules/image_verify.py", "module_utils/_signing/through_index.py"),
     ("modules/signing_key.py", "module_utils/_keys/certificate_request.py"),
     ("modules/trust_policy.py", "module_utils/_policy/probing.py"),
+    ("modules/trust_policy_info.py", "module_utils/_oci/concurrency.py"),
+    ("modules/trust_policy_info.py", "module_utils/_oci/images.py"),
+    ("modules/trust_policy_info.py", "module_utils/_policy/decision.py"),
+    ("modules/trust_policy_info.py", "module_utils/_policy/linting.py"),
+    ("modules/trust_policy_info.py", "module_utils/_policy/selecting.py"),
 }
 THIRD_PARTY = {"cryptography", "docker", "nacl", "rfc3161_client", "urllib3", "jmespath", "requests", "yaml"}
 FORBIDDEN_CALLS = {"__import__", "eval", "exec", "compile"}
@@ -271,6 +280,7 @@ def _users_of(library: str) -> set[str]:
     ("docker", {"_docker/engine.py", "_docker/credential_helper.py"}),
     ("nacl", {"_keys/encrypted_key.py", "_keys/ed25519ph.py"}),
     ("rfc3161_client", {"_transparency/timestamp.py"}), ("yaml", {"_policy/rendering.py"}),
+    ("jmespath", {"_policy/selecting.py"}),
 ])
 def test_library_has_these_users_only(library: str, users: set[str]) -> None:
     assert _users_of(library) == users

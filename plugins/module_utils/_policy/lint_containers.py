@@ -1,0 +1,79 @@
+# Copyright (c) the hallmark.signing authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What is wrong with C(policy.json) and C(registries.d) of containers/image; see C(containers)."""
+
+from __future__ import annotations
+
+import re
+import typing as t
+
+from .lint_texts import Finding
+
+_ACCEPT = "insecureAcceptAnything"
+_SIGNED = "sigstoreSigned"
+# A namespace on component boundaries, or a domain; with a tag or digest, one image.
+_SCOPE = re.compile(r"(?:\*\.[^*/:@]+|[^*/@]+(?:/[^*/@:]+)*(?::[^*/@]+)?(?:@[^*/@]+)?)")
+
+
+def policy(document: t.Any) -> t.Iterator[Finding]:
+    """Yield what is wrong with a C(policy.json)."""
+    if any(_type(one) == _ACCEPT for one in document["default"]):
+        yield Finding(
+            "catch_all_missing", "default", "images that no scope is about are admitted unsigned; write reject"
+        )
+    transports = document.get("transports")
+    scopes = transports.get("docker") if isinstance(transports, dict) else None
+    for scope, requirements in (scopes or {}).items() if isinstance(scopes, dict) else ():
+        yield from _of_scope(str(scope), requirements if isinstance(requirements, list) else [], scopes)
+
+
+def registries(document: t.Any) -> t.Iterator[Finding]:
+    """Yield what is wrong with a file of C(registries.d)."""
+    for scope, members in (document.get("docker") or {}).items():
+        place = f"docker.{scope}"
+        if not _SCOPE.fullmatch(str(scope)):
+            yield _nothing(place, str(scope))
+        if isinstance(members, dict) and not members.get("use-sigstore-attachments"):
+            yield Finding("signatures_not_read", place, "without use-sigstore-attachments, no signature is found there")
+
+
+def _of_scope(scope: str, requirements: list[t.Any], scopes: t.Any) -> t.Iterator[Finding]:
+    place = f"transports.docker.{scope}"
+    if scope and not _SCOPE.fullmatch(scope):
+        yield _nothing(place, scope)
+    signed = [one for one in requirements if _type(one) == _SIGNED]
+    if len(signed) > 1:
+        yield Finding(
+            "all_required", place,
+            f"all of its {len(signed)} requirements must be satisfied; write any of several keys as keyDatas of one",
+        )
+    for number, one in enumerate(signed):
+        yield from _of_requirement(f"{place}[{number}]", one)
+    above = [one for one in scopes if scope.startswith(f"{one}/") and any(_type(two) == _SIGNED for two in scopes[one])]
+    if above and any(_type(one) == _ACCEPT for one in requirements):
+        yield Finding("accepts_below", place, f"it admits everything, though {above[0]} demands signatures")
+
+
+def _of_requirement(place: str, requirement: dict[str, t.Any]) -> t.Iterator[Finding]:
+    identity = requirement.get("signedIdentity")
+    if not isinstance(identity, dict) or identity.get("type") in ("matchRepoDigestOrExact", "matchExact"):
+        yield Finding(
+            "identity_default", place, "signatures of cosign name no tag, so that this matches none; write "
+            "matchRepository or exactRepository",
+        )
+    pki = requirement.get("pki")
+    if isinstance(pki, dict) and not {"subjectHostname", "subjectEmail"} & set(pki):
+        yield Finding("chain_without_san", f"{place}.pki", "everybody whom the CA knows may sign; name the signer")
+
+
+def _type(requirement: t.Any) -> str:
+    return str(requirement.get("type")) if isinstance(requirement, dict) else ""
+
+
+def _nothing(place: str, scope: str) -> Finding:
+    return Finding(
+        "scope_matches_nothing", place,
+        f"{scope[:80]!r} is no scope: write HOST[:PORT][/PATH] without a slash at its end, or *.DOMAIN",
+    )

@@ -1,0 +1,59 @@
+# Copyright (c) the hallmark.signing authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What is wrong with policies that others wrote: not that they are no policies, but that they trust more than they say.
+
+C(lint()) is the order of what is looked at: what holds for every kind first, then what is said of each kind. What is
+known about them, and where from, stands in the files of the enforcers.
+"""
+
+from __future__ import annotations
+
+import typing as t
+from dataclasses import dataclass
+
+from . import lint_clusters, lint_containers, lint_texts, rendering
+from .lint_texts import Finding
+
+Kind = t.Callable[[t.Any], t.Iterator[Finding]]
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Something in a file: a stable code, and where it stands with what it means."""
+
+    path: str
+    code: str
+    message: str
+
+    def as_dict(self) -> dict[str, str]:
+        """Return the shape of the module contract."""
+        return {"path": self.path, "code": self.code, "message": self.message}
+
+
+def lint(path: str, read_file: t.Callable[[str], bytes]) -> list[Problem]:
+    """Return the problems of a file, YAML with any number of documents, or JSON. Raises HallmarkError (malformed)."""
+    documents = [one for one in rendering.parse_all(read_file(path), where=path) if one is not None]
+    found = [finding for document in documents for finding in _findings(document)]
+    found += lint_clusters.together(documents)
+    return [Problem(path, *one) for one in dict.fromkeys((one.code, f"{one.place}: {one.message}") for one in found)]
+
+
+def _findings(document: t.Any) -> t.Iterator[Finding]:
+    kind = _kind_of(document)
+    if kind is None:
+        yield Finding("unknown_document", "document", "it is none of the policies that are known here")
+        return
+    yield from lint_texts.findings(document)
+    yield from kind(document)
+
+
+def _kind_of(document: t.Any) -> Kind | None:
+    if not isinstance(document, dict):
+        return None
+    if isinstance(document.get("default"), list):
+        return lint_containers.policy
+    if {"docker", "default-docker"} & set(document):
+        return lint_containers.registries
+    return lint_clusters.kind_of(document)
