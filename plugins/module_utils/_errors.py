@@ -18,7 +18,6 @@ if t.TYPE_CHECKING:
     from ._reason_codes import ReasonCode
 
 
-
 @dataclass(frozen=True)
 class Reason:
     """Why something failed, or what to be warned of: one entry of C(reasons) or C(warnings).

@@ -136,7 +136,7 @@ def release(version: str) -> tuple[int, ...]:
 
 def json_document(content: str, where: str) -> Any:
     def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        if len({name for name, _ in pairs}) != len(pairs):
+        if len({name for name, _value in pairs}) != len(pairs):
             raise ModelError(f"{where}: a field stands there twice")
         return dict(pairs)
 
@@ -150,7 +150,7 @@ class _StrictLoader(yaml.SafeLoader):
     """PyYAML keeps the last of two equal keys, the products refuse them."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        names = [key.value for key, _ in node.value]
+        names = [key.value for key, _value in node.value]
         if len(set(names)) != len(names):
             raise ModelError(f"a field stands there twice{node.start_mark}")
         return super().construct_mapping(node, deep)
@@ -319,7 +319,7 @@ def normalized(repository: str) -> str:
 def spellings(repository: str) -> list[str]:
     """What a pod may write for the repository."""
     canonical_name = normalized(repository)
-    host, _, rest = canonical_name.partition("/")
+    host, _slash, rest = canonical_name.partition("/")
     if host != "docker.io":
         return [canonical_name]
     short = rest.removeprefix("library/")

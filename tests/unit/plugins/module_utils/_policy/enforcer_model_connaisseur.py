@@ -97,7 +97,7 @@ def admits(version: str, files: Files, image: Image) -> bool:
 
 def _full(repository: str) -> str:
     """Names are those of go-containerregistry: Docker Hub has another host, and its own images their namespace."""
-    host, _, rest = normalized(repository).partition("/")
+    host, _slash, rest = normalized(repository).partition("/")
     return f"index.docker.io/{rest}" if host == "docker.io" else f"{host}/{rest}"
 
 

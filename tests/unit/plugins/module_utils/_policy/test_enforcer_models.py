@@ -865,8 +865,6 @@ def test_connaisseur_threshold_counts_signatures() -> None:
     assert verdicts("connaisseur", files, image(SIG, SIG), image(SIG, replace(SIG, signer=OLD))) == [False, True]
 
 
-
-
 # Wiz
 
 
