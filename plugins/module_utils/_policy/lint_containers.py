@@ -19,7 +19,7 @@ _SCOPE = re.compile(r"(?:\*\.[^*/:@]+|[^*/@]+(?:/[^*/@:]+)*(?::[^*/@]+)?(?:@[^*/
 
 def policy(document: t.Any) -> t.Iterator[Finding]:
     """Yield what is wrong with a C(policy.json)."""
-    if any(_type(one) == _ACCEPT for one in document["default"]):
+    if _has(document["default"], _ACCEPT):
         yield Finding(
             "catch_all_missing", "default", "images that no scope is about are admitted unsigned; write reject"
         )
@@ -31,7 +31,8 @@ def policy(document: t.Any) -> t.Iterator[Finding]:
 
 def registries(document: t.Any) -> t.Iterator[Finding]:
     """Yield what is wrong with a file of C(registries.d)."""
-    for scope, members in (document.get("docker") or {}).items():
+    docker = document.get("docker")
+    for scope, members in docker.items() if isinstance(docker, dict) else ():
         place = f"docker.{scope}"
         if not _SCOPE.fullmatch(str(scope)):
             yield _nothing(place, str(scope))
@@ -51,8 +52,8 @@ def _of_scope(scope: str, requirements: list[t.Any], scopes: t.Any) -> t.Iterato
         )
     for number, one in enumerate(signed):
         yield from _of_requirement(f"{place}[{number}]", one)
-    above = [one for one in scopes if scope.startswith(f"{one}/") and any(_type(two) == _SIGNED for two in scopes[one])]
-    if above and any(_type(one) == _ACCEPT for one in requirements):
+    above = [one for one in scopes if scope.startswith(f"{one}/") and _has(scopes[one], _SIGNED)]
+    if above and _has(requirements, _ACCEPT):
         yield Finding("accepts_below", place, f"it admits everything, though {above[0]} demands signatures")
 
 
@@ -66,6 +67,10 @@ def _of_requirement(place: str, requirement: dict[str, t.Any]) -> t.Iterator[Fin
     pki = requirement.get("pki")
     if isinstance(pki, dict) and not {"subjectHostname", "subjectEmail"} & set(pki):
         yield Finding("chain_without_san", f"{place}.pki", "everybody whom the CA knows may sign; name the signer")
+
+
+def _has(requirements: t.Any, kind: str) -> bool:
+    return isinstance(requirements, list) and any(_type(one) == kind for one in requirements)
 
 
 def _type(requirement: t.Any) -> str:

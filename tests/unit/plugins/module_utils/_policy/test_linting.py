@@ -21,6 +21,8 @@ from ansible_collections.hallmark.signing.tests.unit.plugins.module_utils._polic
     Row,
 )
 from ansible_collections.hallmark.signing.tests.unit.plugins.module_utils._signing import certificate_bench as certs
+from hypothesis import given
+from hypothesis import strategies as st
 
 yaml = pytest.importorskip("yaml")
 Json = dict[str, t.Any]
@@ -271,3 +273,45 @@ def test_nothing_is_found_in_what_we_render(row: Row, monkeypatch: pytest.Monkey
             assert found <= {"all_required", "signature_not_checked", "unknown_document"} | (
                 {"catch_all_missing"} if members["default"] == "accept" else set()
             ), (enforcer, name)
+
+
+NAMES = (
+    "default", "transports", "docker", "default-docker", "type", "signedIdentity", "pki", "keyData", "kind",
+    "apiVersion", "spec", "metadata", "name", "images", "glob", "authorities", "keyless", "identities", "rules",
+    "verifyImages", "attestors", "entries", "keys", "certificates", "rekor", "ctlog", "policy", "validators",
+    "application", "pattern", "with", "threshold", "trustRoot", "scopes", "rootOfTrust", "parameters",
+    "trustPolicies", "subjectRegExp", "roots", "matchConstraints", "resourceRules", "cosign", "certificate", "data",
+    "features", "attestations", "subject",
+)
+VALUES = st.sampled_from([
+    "sigstoreSigned", "insecureAcceptAnything", "ClusterImagePolicy", "ClusterPolicy", "ImageValidatingPolicy",
+    "Verifier", "ConfigMap", "v1", "kyverno.io/v1", "policies.kyverno.io/v1", "config.openshift.io/v1",
+    "policy.sigstore.dev/v1beta1", "config.ratify.deislabs.io/v1beta1", "r.io/x:1", "*", "^a$", "", KEY, b64(KEY),
+]) | st.none() | st.integers(-1, 3) | st.booleans()
+TREES = st.recursive(VALUES, lambda below: st.lists(below, max_size=3) | st.dictionaries(
+    st.sampled_from(NAMES), below, max_size=5
+), max_leaves=30)
+
+
+@given(st.lists(TREES, max_size=3))
+def test_whatever_stands_there_is_told_or_passed_over(documents: list[t.Any]) -> None:
+    for problem in lint(*documents):
+        assert problem.code
+        assert problem.message
+
+
+@pytest.mark.parametrize("document", [document for document, _expected in FOUND if isinstance(document, dict)])
+def test_anything_may_be_wrong_anywhere(document: Json) -> None:
+    for container, name in places(document):
+        kept = container[name]
+        for bad in (None, 1, "x", [], {}, [None], {"x": None}, [["x"]]):
+            container[name] = bad
+            for problem in lint(document):
+                assert problem.message
+        container[name] = kept
+
+
+def places(value: t.Any) -> list[tuple[t.Any, t.Any]]:
+    """Every member and element, as its container and its name or number."""
+    found = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    return [place for name, one in list(found) for place in ((value, name), *places(one))]
