@@ -35,7 +35,7 @@ if t.TYPE_CHECKING:
 FOLDER = ROOT / "playbooks" / "files" / "nginx-demo"
 WORKFLOW = (FOLDER / "github-workflow.yml").read_text()
 DEPLOYMENT = (FOLDER / "deployment.yaml").read_text()
-PLACEHOLDER = f"ghcr.io/OWNER/nginx-demo@sha256:{'0' * 64}"
+PLACEHOLDER = f"registry.example.org/acme/nginx-demo@sha256:{'0' * 64}"
 SHELL = ["bash", "--noprofile", "--norc", "-eo", "pipefail"]
 CONDITIONS = ("github.event_name == 'push'", "github.event_name == 'pull_request'")
 TOKEN = "canary-of-the-token-of-the-job"
