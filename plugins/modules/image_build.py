@@ -190,7 +190,8 @@ def main() -> None:
     empty: dict[str, t.Any] = {
         "changed": False, "image": None, "digest": None, "tags": params["tags"], "image_id": None, "input_hash": None,
     }
-    deps.require_libraries(module, *(["docker"] if params["builder"] == "engine" else []), empty=empty)
+    # Without an engine, too: it is the SDK that knows what .dockerignore means.
+    deps.require_libraries(module, "docker", empty=empty)
     results.require_entries(module, empty, tags=params["tags"])
     try:
         name = references.parse_image_name(params["name"])

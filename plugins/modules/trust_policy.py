@@ -65,7 +65,7 @@ options:
   enforcer_version:
     description:
       - Its version, which decides what it can express. For V(containers) that of the library containers/image; skopeo 1.18 and
-        podman 5.4 of Debian 13 have V(5.34.2).
+        podman 5.4 of Debian 13 have V(5.34.2). For V(wiz), anything.
     type: str
     required: true
   dest:
@@ -200,6 +200,7 @@ reasons:
 """
 
 import datetime
+import os
 import typing as t
 
 from ansible.module_utils.basic import AnsibleModule
@@ -247,6 +248,7 @@ def main() -> None:
     needs_yaml = params["policy_path"] is not None or params["enforcer"] != "containers"
     deps.require_libraries(module, "cryptography", *(["yaml"] if needs_yaml else []), empty=result)
     try:
+        _require_absolute(params["dest"])
         policy = reading.read_option(
             params["policy"], params["policy_path"], now=datetime.datetime.now(datetime.timezone.utc),
             read_file=read_key_file,
@@ -272,7 +274,20 @@ def main() -> None:
         changed=done.changed, effective_hash=done.effective_hash, rendered=rendered.files, removed=list(done.removed),
         files=[file.as_dict() for file in done.files],
     )
-    results.finish(module, [], {**result, **results.diff(module, before, rendered.files, params["dest"])})
+    if module._diff:
+        result["diff"] = [
+            {"before_header": name, "after_header": name, "before": before.get(name, ""), "after": text}
+            for name, text in rendered.files.items() if before.get(name) != text
+        ]
+    results.finish(module, [], result)
+
+
+def _require_absolute(dest: str) -> None:
+    if not os.path.isabs(dest):
+        raise FormatError(
+            code="input_invalid", object="dest", attempt="install the policy", cause=f"{dest!r} is no absolute path",
+            advice="Name the folder from / on.",
+        )
 
 
 def _announce_end(module: AnsibleModule, policy: Policy) -> None:
@@ -299,7 +314,7 @@ def _probe(params: dict[str, t.Any], rendered: rendering.Rendering) -> None:
         )
     from ..module_utils._policy import probing
 
-    probing.probe(rendered.files, admit=admit, deny=deny)
+    probing.probe(rendered.files, dest=params["dest"], admit=admit, deny=deny)
 
 
 def _refuse(module: AnsibleModule, refused: tuple[Refusal, ...], result: dict[str, t.Any]) -> t.NoReturn:

@@ -16,7 +16,7 @@ from contest import Bench, Row, seconds
 MANY = 1000
 ENFORCERS = {
     "containers": "5.34.2", "policy_controller": "0.15.1", "kyverno_cluster_policy": "1.18.2",
-    "kyverno_image_validating_policy": "1.18.2",
+    "kyverno_image_validating_policy": "1.18.2", "connaisseur": "3.10.0",
 }
 _MAX_SECONDS = 2
 _MAX_MEMORY = 200
@@ -31,7 +31,7 @@ def rows(bench: Bench) -> t.Iterator[Row]:
          "any_of": [names[(number + more) % MANY] for more in range(3)]}
         for number in range(MANY)
     ]
-    policy = {"version": 1, "default": "accept", "authorities": authorities, "rules": rules}
+    policy = {"version": 1, "default": "reject", "authorities": authorities, "rules": rules}
     for enforcer, version in ENFORCERS.items():
         dest = bench.folder / f"policy-{enforcer}"
         given = {"policy": policy, "enforcer": enforcer, "version": version, "dest": str(dest)}

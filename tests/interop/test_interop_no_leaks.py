@@ -301,7 +301,21 @@ def _uses(image: str, layout: str, options: Json, context: pathlib.Path, given: 
             "name": f"{name}-assembled", "tags": [digest[-8:]], "context": str(context), "builder": "assemble",
             **options,
         }),
+        Task("trust_policy_info", {
+            "images": [image], "policy": _policy(name, given / "public.pub"), "enforcers": [ENFORCER], **options,
+        }),
     ]
+
+
+ENFORCER = {"enforcer": "containers", "enforcer_version": "5.34.2"}
+
+
+def _policy(name: str, key: pathlib.Path) -> Json:
+    """A trust policy for one repository and one key, or what lies where a key should be."""
+    return {
+        "version": 1, "authorities": {"release": {"public_key_path": str(key)}},
+        "rules": [{"name": "app", "images": [name], "any_of": ["release"]}],
+    }
 
 
 def _bad(way: str, given: pathlib.Path, dest: pathlib.Path, image: str, login: Json, build: Json | None) -> list[Task]:
@@ -343,6 +357,10 @@ def _bad(way: str, given: pathlib.Path, dest: pathlib.Path, image: str, login: J
         Task("image_verify", {
             "images": [image], "registries": [login], "trust": [{"public_key_path": str(given / "passphrase")}],
         }),
+        *(Task("trust_policy", {
+            "policy": _policy("r.io/x", given / name), **ENFORCER, "dest": str(dest / "policy"),
+        }) for name in ("plain.pem", "passphrase")),
+        Task("trust_policy_info", {"lint_paths": [str(given / "plain.pem"), str(given / "passphrase")]}),
         # And options that contradict each other, which Ansible itself refuses.
         Task("signing_key", {
             "path": str(dest / "x.key"), "passphrase": "{{ canary_passphrase }}",
@@ -548,7 +566,9 @@ def test_the_playbooks_did_what_they_were_to_do(leaks: dict[str, Leaks], way: st
     """Else nothing that follows would mean anything."""
     runs = leaks[way].runs
     assert [line["result"] for line in runs["success"].lines if line["status"] != "ok"] == []
-    assert [line["task"] for line in runs["failure"].lines if line["status"] == "ok"] == []
+    # No image makes trust_policy_info fail: it says what would become of it.
+    well = {line["task"] for line in runs["failure"].lines if line["status"] == "ok"}
+    assert well <= {"hallmark.signing.trust_policy_info"}
 
 
 @pytest.mark.parametrize("run", ["check", "success", "failure"])

@@ -200,13 +200,20 @@ def test_probes_are_tried_by_the_real_skopeo(world: World, ansible: Ansible, tmp
             "probes": probes,
         })
 
+    # What others say of registries counts, too: a narrower scope wins, and a broken file breaks all.
+    for number, text in ((4, f"docker:\n  {good}:\n    use-sigstore-attachments: false\n"), (5, "a: [")):
+        (tmp_path / f"dest-{number}" / "registries.d").mkdir(parents=True)
+        (tmp_path / f"dest-{number}" / "registries.d" / "others.yaml").write_text(text)
     found = ansible.run([
         task(0, admit=[good], deny=[foreign, world.images["app", ()]]), task(1, admit=[foreign]), task(2, deny=[good]),
-        task(3, deny=[missing]),
+        task(3, deny=[missing]), task(4, admit=[good]), task(5, admit=[good]),
     ], environment=environment)
-    assert [one.get("failed", False) for one in found] == [False, True, True, True], found[0]
-    assert [one["reasons"][0]["code"] for one in found[1:]] == ["probe_failed", "probe_failed", "registry_error"]
-    assert [(tmp_path / f"dest-{number}").exists() for number in range(4)] == [True, False, False, False]
+    assert [one.get("failed", False) for one in found] == [False, True, True, True, True, True], found[0]
+    assert [one["reasons"][0]["code"] for one in found[1:]] == [
+        "probe_failed", "probe_failed", "registry_error", "probe_failed", "registry_error",
+    ]
+    written = [(tmp_path / f"dest-{number}" / "policy.json").exists() for number in range(6)]
+    assert written == [True, False, False, False, False, False]
 
 
 def _random_policy(world: World, rng: random.Random) -> Policy:

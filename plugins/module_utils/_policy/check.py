@@ -32,7 +32,8 @@ _SHA256 = ("ecdsa-sha256", "rsa-pkcs1v15-sha256", "ed25519")
 # code: why, and what to do instead
 ROWS: dict[str, tuple[str, str]] = {
     "version_unsupported": (
-        "this version cannot verify these signatures", "Upgrade the enforcer, or leave it out of the policy's reach.",
+        "this version cannot verify these signatures",
+        "Upgrade the enforcer, or leave it out; for containers, the version of containers/image is meant.",
     ),
     "build_unsupported": (
         "{program} was built without verification of these signatures, as in Debian 12, and would reject every image",
@@ -40,11 +41,11 @@ ROWS: dict[str, tuple[str, str]] = {
     ),
     "choice_unsupported": (
         "it cannot demand {threshold} of {count} authorities",
-        "Demand one of them or all of them where it can, or split the rule.",
+        "Name one authority, or demand what docs/trust_policy.md says that it can.",
     ),
     "overlap_unsupported": (
         "it takes one key for an authority, and this one has {count}",
-        "Sign with both keys while a rotation lasts, and render the policy of one generation.",
+        "Sign with both keys while a rotation lasts, and name only one of them here.",
     ),
     "mixed_authorities": (
         "of several authorities, any of which may sign, it takes pinned keys only", "Split the rule by authority.",
@@ -55,7 +56,7 @@ ROWS: dict[str, tuple[str, str]] = {
     "mixed_roots": ("it takes one set of roots for all authorities of a rule", "Split the rule by authority."),
     "counted_keys": (
         "it counts keys, and two generations of one authority would be two signers",
-        "Render the policy of one generation of each, or demand one or all of them.",
+        "Name one key of each, or demand only one of them.",
     ),
     "identity_unsupported": ("it knows no {kind} authorities", "Pin public keys."),
     "algorithm_unsupported": (
@@ -359,9 +360,15 @@ def _merged_scopes(policy: Policy) -> t.Iterator[Refusal]:
 
 def _hidden(policy: Policy) -> t.Iterator[Refusal]:
     """Yield a refusal for each pattern of a namespace that a rule for all namespaces has something to say about."""
+    known: dict[str, list[tuple[Rule, Pattern]]] = {}
+    for rule in policy.rules_in(None):
+        for pattern in rule.patterns:
+            known.setdefault("" if pattern.kind == "domain" else pattern.host, []).append((rule, pattern))
+    everywhere = [one for several in known.values() for one in several]
     for rule in (one for one in policy.rules if one.namespaces):
-        for other in policy.rules_in(None):
-            for pattern, wider in itertools.product(rule.patterns, other.patterns):
+        for pattern in rule.patterns:
+            near = everywhere if pattern.kind == "domain" else (*known.get(pattern.host, ()), *known.get("", ()))
+            for other, wider in near:
                 if pattern.overlaps(wider):
                     yield refusal(
                         "hidden_rule", f"{rule.path}.images", pattern=pattern, other=wider, rule=other.name

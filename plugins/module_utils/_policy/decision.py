@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 from .._errors import FormatError, HallmarkError, Reason
 from .._oci import reference as references
 from .._oci.content import descendants
+from .._oci.digest import is_digest
 from .._oci.reference import Reference
 from . import enforcers, witnesses
 from .model import Policy, Rule
@@ -88,7 +89,7 @@ class Judge:
             ))
         try:
             asked = references.parse_image(image)
-            if not isinstance(asked, Reference):
+            if not isinstance(asked, Reference) or is_digest(image):
                 raise _no_registry(image)
             rule, name = self._rule_for(asked)
             decision = replace(decision, rule=rule.name if rule else None, digest=asked.digest)
@@ -161,6 +162,6 @@ class Judge:
 
 def _no_registry(image: str) -> FormatError:
     return FormatError(
-        code="input_invalid", object=image, attempt="decide about it", cause="enforcers know images of registries only",
+        code="input_invalid", object=image, attempt="decide about it", cause="it does not name an image in a registry",
         advice="Name the image as it is deployed.",
     )

@@ -126,7 +126,7 @@ class Reader:
         try:
             return pem.read_public_key(self._data(text, is_path), where=node.path) if text else None
         except HallmarkError as exc:
-            node.wrong(f"{exc.object}: {exc.cause}" if is_path and text != exc.object else exc.cause)
+            node.wrong(f"{text}: {exc.cause}" if is_path else exc.cause)
             return None
 
     def _data(self, text: str, is_path: bool) -> bytes:

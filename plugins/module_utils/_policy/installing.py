@@ -73,7 +73,7 @@ def install(
     former_record = public_file.read_public_file(path, limit=_MAX_SIZE)
     if policy.version < floor:
         raise _refused(f"version {floor} was installed here before, says floor, and {policy.version} is lower")
-    _require_progress(former_record, policy, path)
+    _require_progress(former_record, policy, path, enforcer)
     stale = _stale(former_record, files, dest, path)
     former = {name: read(dest, name) for name in files}
     done = tuple(
@@ -119,10 +119,16 @@ def _hash(files: Files) -> str:
     return hash_of({name: text.encode() for name, text in files.items()})
 
 
-def _require_progress(record: bytes | None, policy: Policy, path: str) -> None:
+def _require_progress(record: bytes | None, policy: Policy, path: str, enforcer: str) -> None:
     if record is None:
         return
     installed = _strict_json.loads(record, what="record of the installed policy", where=path)
+    if installed.string("enforcer") != enforcer:
+        raise CustodyError(
+            code="destination_occupied", object=path, attempt="install the policy",
+            cause=f"what is installed there is for {installed.string('enforcer')}",
+            advice="Give each enforcer a folder of its own.",
+        )
     version, digest = installed.integer("policy_version"), installed.string("policy_hash")
     if policy.version < version:
         raise _refused(f"version {version} is installed, and {policy.version} is lower")

@@ -17,6 +17,10 @@ Findings = t.Iterator[Finding]
 
 def kind_of(document: Document) -> t.Callable[[Document], Findings] | None:
     """Return what looks at a document, or None if nothing does."""
+    if "imageIntegrityValidators" in document or "wiz_image_integrity_validator" in _dict(document, "resource"):
+        return _nothing
+    if "cosignKeys" in document and "cosign" in document:
+        return _ratify_values
     application = document.get("application")
     if isinstance(application, dict) and "validators" in application:
         return _connaisseur
@@ -206,6 +210,14 @@ def _ratify(document: Document) -> Findings:
         yield Finding(
             "digest_unchecked", "spec.parameters.trustPolicies", "as of Ratify 1.4.0, the digest in a signature is not "
             "compared with the image's here: a signature of another image will do; write key",
+        )
+
+
+def _ratify_values(document: Document) -> Findings:
+    if _list(document, "cosignKeys"):
+        yield Finding(
+            "digest_unchecked", "cosignKeys", "with it the chart writes trustPolicies, by which, as of Ratify 1.4.0, a "
+            "signature of another image will do; write cosign.key",
         )
 
 

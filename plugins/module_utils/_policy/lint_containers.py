@@ -13,6 +13,16 @@ from .lint_texts import Finding
 
 _ACCEPT = "insecureAcceptAnything"
 _SIGNED = "sigstoreSigned"
+_DEMANDING = (_SIGNED, "signedBy")
+# What each requirement may have (containers-policy.json(5)); with anything else, no image at all can be pulled.
+_MEMBERS: dict[str, set[str]] = {
+    _ACCEPT: {"type"}, "reject": {"type"},
+    "signedBy": {"type", "keyType", "keyPath", "keyPaths", "keyData", "signedIdentity"},
+    _SIGNED: {
+        "type", "keyPath", "keyPaths", "keyData", "keyDatas", "fulcio", "pki", "signedIdentity", "rekorPublicKeyPath",
+        "rekorPublicKeyPaths", "rekorPublicKeyData", "rekorPublicKeyDatas",
+    },
+}
 # A namespace on component boundaries, or a domain; with a tag or digest, one image.
 _SCOPE = re.compile(r"(?:\*\.[^*/:@]+|[^*/@]+(?:/[^*/@:]+)*(?::[^*/@]+)?(?:@[^*/@]+)?)")
 
@@ -23,6 +33,7 @@ def policy(document: t.Any) -> t.Iterator[Finding]:
         yield Finding(
             "catch_all_missing", "default", "images that no scope is about are admitted unsigned; write reject"
         )
+    yield from _loadable("default", document["default"])
     transports = document.get("transports")
     scopes = transports.get("docker") if isinstance(transports, dict) else None
     for scope, requirements in (scopes or {}).items() if isinstance(scopes, dict) else ():
@@ -44,6 +55,7 @@ def _of_scope(scope: str, requirements: list[t.Any], scopes: t.Any) -> t.Iterato
     place = f"transports.docker.{scope}"
     if scope and not _SCOPE.fullmatch(scope):
         yield _nothing(place, scope)
+    yield from _loadable(place, requirements)
     signed = [one for one in requirements if _type(one) == _SIGNED]
     if len(signed) > 1:
         yield Finding(
@@ -52,7 +64,7 @@ def _of_scope(scope: str, requirements: list[t.Any], scopes: t.Any) -> t.Iterato
         )
     for number, one in enumerate(signed):
         yield from _of_requirement(f"{place}[{number}]", one)
-    above = [one for one in scopes if scope.startswith(f"{one}/") and _has(scopes[one], _SIGNED)]
+    above = [one for one in scopes if scope.startswith(f"{one}/") and _has(scopes[one], *_DEMANDING)]
     if above and _has(requirements, _ACCEPT):
         yield Finding("accepts_below", place, f"it admits everything, though {above[0]} demands signatures")
 
@@ -69,8 +81,22 @@ def _of_requirement(place: str, requirement: dict[str, t.Any]) -> t.Iterator[Fin
         yield Finding("chain_without_san", f"{place}.pki", "everybody whom the CA knows may sign; name the signer")
 
 
-def _has(requirements: t.Any, kind: str) -> bool:
-    return isinstance(requirements, list) and any(_type(one) == kind for one in requirements)
+def _loadable(place: str, requirements: t.Any) -> t.Iterator[Finding]:
+    """Yield what keeps the whole file from being loaded."""
+    if not isinstance(requirements, list) or not requirements:
+        yield Finding("not_loadable", place, "it is no list of requirements, or an empty one")
+        return
+    for number, one in enumerate(requirements):
+        kind = _type(one)
+        unknown = sorted(set(map(str, one)) - _MEMBERS.get(kind, set())) if isinstance(one, dict) else []
+        if kind not in _MEMBERS:
+            yield Finding("not_loadable", f"{place}[{number}]", f"there is no type {kind[:60]!r}")
+        elif unknown:
+            yield Finding("not_loadable", f"{place}[{number}]", f"{kind} has no member {unknown[0][:60]!r}")
+
+
+def _has(requirements: t.Any, *kinds: str) -> bool:
+    return isinstance(requirements, list) and any(_type(one) in kinds for one in requirements)
 
 
 def _type(requirement: t.Any) -> str:

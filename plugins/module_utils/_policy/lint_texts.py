@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import typing as t
+from dataclasses import dataclass
 
 from .. import _base64
 from .._errors import HallmarkError
@@ -24,7 +25,8 @@ _CERTIFICATE = "-----BEGIN CERTIFICATE-----"
 _FLAG = re.compile(r"-{1,2}enable-oci11(?:=(?!false)|\b(?!=))")
 
 
-class Finding(t.NamedTuple):
+@dataclass(frozen=True)
+class Finding:
     """A stable code, the place in the document, and what it means there."""
 
     code: str

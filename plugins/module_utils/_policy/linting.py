@@ -11,8 +11,9 @@ known about them, and where from, stands in the files of the enforcers.
 from __future__ import annotations
 
 import typing as t
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from .._errors import FormatError
 from . import lint_clusters, lint_containers, lint_texts, rendering
 from .lint_texts import Finding
 
@@ -33,11 +34,29 @@ class Problem:
 
 
 def lint(path: str, read_file: t.Callable[[str], bytes]) -> list[Problem]:
-    """Return the problems of a file, YAML with any number of documents, or JSON. Raises HallmarkError (malformed)."""
-    documents = [one for one in rendering.parse_all(read_file(path), where=path) if one is not None]
-    found = [finding for document in documents for finding in _findings(document)]
+    """Return the problems of a file, YAML with any number of documents, or JSON. Raises what C(read_file) does."""
+    data = read_file(path)
+    try:
+        documents = [one for one in rendering.parse_all(data, where=path) if one is not None]
+    except FormatError as exc:
+        return [Problem(path, "not_loadable", f"file: {exc.cause}")]
+    if not documents:
+        return [Problem(path, "not_loadable", "file: it is empty")]
+    several = len(documents) > 1
+    found = [
+        replace(one, place=f"{_name_of(number, document)}: {one.place}") if several else one
+        for number, document in enumerate(documents) for one in _findings(document)
+    ]
     found += lint_clusters.together(documents)
     return [Problem(path, *one) for one in dict.fromkeys((one.code, f"{one.place}: {one.message}") for one in found)]
+
+
+def _name_of(number: int, document: t.Any) -> str:
+    """Return what tells a document from the others of its file."""
+    if not isinstance(document, dict) or "kind" not in document:
+        return f"document {number + 1}"
+    metadata = document.get("metadata")
+    return f"{document['kind']} {metadata.get('name', '') if isinstance(metadata, dict) else ''}".strip()
 
 
 def _findings(document: t.Any) -> t.Iterator[Finding]:

@@ -10,6 +10,7 @@ mirrors are those that skopeo finds by itself.
 
 from __future__ import annotations
 
+import glob
 import os
 import re
 import shutil
@@ -29,8 +30,8 @@ _TIMEOUT = 300
 _SHOWN = 400
 
 
-def probe(files: Files, *, admit: t.Sequence[str], deny: t.Sequence[str]) -> None:
-    """Fetch images under the rendered policy. Raises RegistryError.
+def probe(files: Files, *, dest: str, admit: t.Sequence[str], deny: t.Sequence[str]) -> None:
+    """Fetch images under the rendered policy, with what others say of registries in C(dest). Raises RegistryError.
 
     probe_failed: one was denied that is to be admitted, or the reverse. registry_error: one could not be fetched for
     another reason, which proves nothing. not_found: there is no skopeo. FormatError: an image is none.
@@ -44,6 +45,7 @@ def probe(files: Files, *, admit: t.Sequence[str], deny: t.Sequence[str]) -> Non
             cause="it is not on this host", advice="Install it, or leave probes out.",
         )
     with tempfile.TemporaryDirectory(prefix="hallmark-probe-") as folder:
+        _copy_others(os.path.join(dest, os.path.dirname(containers.REGISTRIES)), folder)
         for name, text in files.items():
             path = os.path.join(folder, name)
             os.makedirs(os.path.dirname(path), exist_ok=True)
@@ -51,6 +53,18 @@ def probe(files: Files, *, admit: t.Sequence[str], deny: t.Sequence[str]) -> Non
                 stream.write(text)
         for image, is_admitted in wanted:
             _try(program, folder, image, is_admitted)
+
+
+def _copy_others(source: str, folder: str) -> None:
+    """Copy the files of others beside ours: a narrower scope of theirs wins, and a broken file breaks all."""
+    target = os.path.join(folder, os.path.dirname(containers.REGISTRIES))
+    os.makedirs(target)
+    for path in glob.glob(f"{glob.escape(source)}/*.yaml"):
+        if os.path.basename(path) != os.path.basename(containers.REGISTRIES):
+            try:
+                shutil.copy(path, target)
+            except OSError as exc:
+                raise _failed("registry_error", path, f"it cannot be read: {exc.strerror}") from exc
 
 
 def _try(program: str, folder: str, image: str, is_admitted: bool) -> None:
@@ -73,7 +87,7 @@ def _try(program: str, folder: str, image: str, is_admitted: bool) -> None:
     if done.returncode and _DENIED not in said:
         raise _failed("registry_error", image, f"skopeo could not fetch it: {said[-_SHOWN:]}")
     if done.returncode and is_admitted:
-        why = said.partition(_DENIED)[2][:_SHOWN]
+        why = said.partition(_DENIED)[2][:_SHOWN].rstrip('." ')
         raise _failed("probe_failed", image, f"it is to be admitted, and was denied: {why}")
     if not done.returncode and not is_admitted:
         raise _failed("probe_failed", image, "it is to be denied, and was admitted")
@@ -82,5 +96,7 @@ def _try(program: str, folder: str, image: str, is_admitted: bool) -> None:
 def _failed(code: t.Literal["registry_error", "probe_failed"], image: str, cause: str) -> RegistryError:
     return RegistryError(
         code=code, object=image, attempt="try the policy with it", cause=cause,
-        advice="Nothing was installed; look at the policy, and at who signed the image.",
+        advice="Nothing was installed; look at " + (
+            "the policy, and at who signed the image." if code == "probe_failed" else "what skopeo says."
+        ),
     )

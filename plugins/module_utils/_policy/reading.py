@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import datetime
 import itertools
+import os
 import re
 import typing as t
 from dataclasses import dataclass
@@ -108,12 +109,19 @@ class _Names:
 def read_option(
     document: t.Any, path: str | None, *, now: datetime.datetime, read_file: t.Callable[[str], bytes]
 ) -> Policy:
-    """Return the policy of a task: what it was given, or what stands in a file. Raises HallmarkError as C(read())."""
-    if path is not None:
-        from . import rendering
+    """Return the policy of a task: what it was given, or what stands in a file. Raises HallmarkError as C(read()).
 
-        document = rendering.parse_yaml(read_file(path), where=path)
-    return read(document, now=now, read_file=read_file)
+    What a file names without a path is beside it.
+    """
+    if path is None:
+        return read(document, now=now, read_file=read_file)
+    from . import rendering
+
+    folder = os.path.dirname(path)
+    return read(
+        rendering.parse_yaml(read_file(path), where=path), now=now,
+        read_file=lambda name: read_file(os.path.join(folder, name)),
+    )
 
 
 def _rule(node: Node, names: _Names) -> Rule | None:
@@ -149,7 +157,7 @@ def _pattern(node: Node) -> pattern.Pattern | None:
     try:
         return pattern.parse(text)
     except HallmarkError as exc:
-        node.wrong(f"{text[:60]!r}: {exc.cause}. {exc.advice}")
+        node.wrong(f"{text[:60]!r}: {exc.cause}. {exc.advice.rstrip('.')}")
         return None
 
 

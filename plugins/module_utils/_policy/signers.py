@@ -88,7 +88,7 @@ class Reader:
         try:
             return read(self._data(text, is_path), where=node.path) if text else None
         except HallmarkError as exc:
-            node.wrong(exc.cause)
+            node.wrong(f"{text}: {exc.cause}" if is_path else exc.cause)
             return None
 
     def _text_of(self, node: Node) -> str | None:
@@ -96,7 +96,7 @@ class Reader:
         try:
             return self._data(path, True).decode("utf-8") if path else None
         except HallmarkError as exc:
-            node.wrong(exc.cause)
+            node.wrong(f"{path}: {exc.cause}")
         except UnicodeDecodeError:
-            node.wrong("it is no text")
+            node.wrong(f"{path}: it is no text")
         return None

@@ -587,6 +587,7 @@ def test_nothing_is_left_in_the_folder_for_temporary_files(
     assert list((tmp_path / "temporary").iterdir()) == []
 
 
-def test_assembling_needs_no_library_of_an_engine(assemble: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_assembling_needs_the_library_that_knows_dockerignore(assemble: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(_libraries.FLOORS, "docker", "999")
-    assert not assemble().failed
+    ended = assemble()
+    assert [one["code"] for one in ended.result["reasons"]] == ["library_missing"]

@@ -264,10 +264,39 @@ def test_probes_need_skopeo_and_containers(run: Run, dest: pathlib.Path, monkeyp
 
 def test_the_diff_is_of_the_files(run: Run) -> None:
     first = run(policy(), diff=True).result
-    assert first["diff"]["before"] == {}
-    assert first["diff"]["after"] == first["rendered"]
-    second = run(policy(rule("r.io/other"), version=2), diff=True).result
-    assert second["diff"]["before"] == first["rendered"]
+    assert {one["after_header"]: one["after"] for one in first["diff"]} == first["rendered"]
+    assert [one["before"] for one in first["diff"]] == ["", ""]
+    second = run(policy(default="accept", version=2), diff=True).result
+    # What is as it was is not in it, apart from a line with the version.
+    assert {one["before_header"]: one["before"] for one in second["diff"]} == first["rendered"]
+    assert run(policy(default="accept", version=2), diff=True).result["diff"] == []
+
+
+def test_a_folder_is_named_from_the_root_on(run: Run) -> None:
+    ended = run(policy(), dest="etc/containers")
+    assert [one["code"] for one in ended.result["reasons"]] == ["input_invalid"]
+    assert "no absolute path" in ended.result["msg"]
+
+
+def test_two_enforcers_do_not_share_a_folder(run: Run, dest: pathlib.Path) -> None:
+    pytest.importorskip("yaml")
+    run(policy())
+    former = files(dest)
+    ended = run(policy(version=2), enforcer="policy_controller", enforcer_version="0.15.1")
+    assert [one["code"] for one in ended.result["reasons"]] == ["destination_occupied"]
+    assert files(dest) == former
+
+
+def test_keys_lie_beside_the_file_of_the_policy(run: Run, home: pathlib.Path) -> None:
+    pytest.importorskip("yaml")
+    (home / "release.pub").write_text(public("release").pem)
+    given = policy()
+    given["authorities"] = {"release": {"public_key_path": "release.pub"}}
+    (home / "policy.yaml").write_text(json.dumps(given))
+    assert not run(None, policy_path=str(home / "policy.yaml")).failed
+    # Elsewhere there is nothing that they could be beside.
+    ended = run({**given, "version": 2, "authorities": {"release": {"public_key_path": "none/release.pub"}}})
+    assert "none/release.pub: No such file or directory" in ended.result["msg"]
 
 
 # --- files of policies, and manifests: these need PyYAML -------------------------------------------------------------

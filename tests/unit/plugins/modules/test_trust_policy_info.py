@@ -132,12 +132,13 @@ def test_files_are_looked_at_though_one_cannot_be_read(run: Run, home: pathlib.P
     (home / "policy.json").write_text(json.dumps({"default": [{"type": "insecureAcceptAnything"}]}))
     (home / "broken.yaml").write_text("a: [")
     done = run(lint_paths=[str(home / "broken.yaml"), str(home / "policy.json")])
-    assert (done.failed, codes(done.result)) == (True, ["malformed"])
+    assert not done.failed
     assert [(one["path"], one["code"]) for one in done.result["problems"]] == [
-        (str(home / "policy.json"), "catch_all_missing"),
+        (str(home / "broken.yaml"), "not_loadable"), (str(home / "policy.json"), "catch_all_missing"),
     ]
-    alone = run(lint_paths=[str(home / "policy.json")])
-    assert (alone.failed, alone.result["problems"]) == (False, done.result["problems"])
+    missing = run(lint_paths=[str(home / "none.yaml"), str(home / "policy.json")])
+    assert (missing.failed, codes(missing.result)) == (True, ["not_found"])
+    assert missing.result["problems"] == done.result["problems"][1:]
 
 
 def test_the_policy_may_be_a_file_and_a_rule_may_be_for_a_namespace(run: Run, home: pathlib.Path) -> None:

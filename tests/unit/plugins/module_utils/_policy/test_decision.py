@@ -126,6 +126,19 @@ def test_the_scope_of_a_repository_is_that_of_what_lies_below(memory: Memory, en
     assert (found.admit, found.rule, codes(found)) == (False, APP, ["reference_mismatch"])
 
 
+@pytest.mark.parametrize("enforcer", READS_CHILDREN)
+@pytest.mark.parametrize(("name", "expected"), [
+    ("a.r.org/app", "any"), ("b.a.r.org/app", "any"), ("r.org/app", None), ("a.r.org:5000/app", None),
+    ("own.r.org/app", "own"), ("own.r.org/other", "any"), ("r.org:5000/ns/app", "port"), ("r.org:5001/ns/app", None),
+])
+def test_the_most_specific_scope_is_found(memory: Memory, enforcer: str, name: str, expected: str | None) -> None:
+    rules = [
+        rule("*.r.org/**", name="any"), rule("own.r.org/app", name="own"), rule("r.org:5000/ns/**", name="port"),
+    ]
+    found = decide(enforcer, memory, memory.image(name, "1", Made("release")), *rules)
+    assert found.rule == expected
+
+
 @pytest.mark.parametrize("enforcer", NEWEST)
 def test_what_no_rule_is_about(memory: Memory, enforcer: str) -> None:
     image = memory.image("r.io/x", "1", Made("release"))

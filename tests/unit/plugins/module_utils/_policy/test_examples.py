@@ -20,7 +20,7 @@ NOW = datetime.datetime(2026, 1, 1, tzinfo=datetime.timezone.utc)
 def rendered(enforcer: str) -> dict[str, str]:
     name = "policy-accepting.yaml" if enforcer in ACCEPTING else "policy.yaml"
     policy = reading.read_option(
-        None, str(FOLDER / name), now=NOW, read_file=lambda path: (FOLDER / path).read_bytes()
+        None, str(FOLDER / name), now=NOW, read_file=lambda path: pathlib.Path(path).read_bytes()
     )
     found = enforcers.render(policy, enforcer=enforcer, version=NEWEST[enforcer])
     assert found.refused == ()
@@ -46,4 +46,4 @@ def test_nothing_is_wrong_with_them(enforcer: str) -> None:
         problem for path in (FOLDER / enforcer).rglob("*") if path.suffix in (".yaml", ".json")
         for problem in linting.lint(str(path), lambda name: pathlib.Path(name).read_bytes())
     ]
-    assert {problem.code for problem in problems} <= {"unknown_document"}
+    assert problems == []

@@ -85,3 +85,13 @@ def test_the_hash_is_of_names_and_contents() -> None:
     assert one == installing.hash_of({"b": b"2", "a": b"1"})
     assert len({one, installing.hash_of({"a": b"2", "b": b"1"}), installing.hash_of({"a": b"1"}),
                 installing.hash_of({"a": b"1", "c": b"2"})}) == 4
+
+
+def test_a_folder_for_which_there_is_no_room_is_told(dest: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_arguments: object, **_options: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(installing.os, "mkdir", full)
+    with pytest.raises(CustodyError) as caught:
+        install(dest, first="x")
+    assert (caught.value.code, caught.value.cause) == ("write_failed", "No space left on device")

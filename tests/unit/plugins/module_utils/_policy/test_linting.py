@@ -10,7 +10,6 @@ import pathlib
 import typing as t
 
 import pytest
-from ansible_collections.hallmark.signing.plugins.module_utils._errors import FormatError
 from ansible_collections.hallmark.signing.plugins.module_utils._policy import enforcers, linting, rendering
 from ansible_collections.hallmark.signing.tests.unit.plugins.module_utils._policy import policy_bench as bench
 from ansible_collections.hallmark.signing.tests.unit.plugins.module_utils._policy.policy_bench import public, read
@@ -125,6 +124,12 @@ INTERMEDIATE = certs.pem(certs.authority("between", "root")).decode()
 
 FOUND: list[tuple[t.Any, list[str]]] = [
     # containers/image
+    *((one_scope(bad), ["not_loadable"]) for bad in (
+        signed(kyPath="x"), {"type": "rejekt"}, {"type": "reject", "keyPath": "x"}, {},
+    )),
+    (one_scope(), ["not_loadable"]), ({"default": [{"type": "rejekt"}]}, ["not_loadable"]),
+    (policy_json({"r.io": [{"type": "signedBy", "keyType": "GPGKeys", "keyPath": "x"}],
+                  "r.io/x": [{"type": "insecureAcceptAnything"}]}), ["accepts_below"]),
     (one_scope(signed()), []), (policy_json({}, "insecureAcceptAnything"), ["catch_all_missing"]),
     (one_scope(signed(keyData=b64(KEY + OTHER))), ["two_keys"]), (one_scope(signed(keyData="AAAA")), []),
     (one_scope(signed(), signed(keyData=b64(OTHER))), ["all_required"]),
@@ -209,6 +214,9 @@ FOUND: list[tuple[t.Any, list[str]]] = [
     (ratify(trustPolicies=[{"name": "t"}]), ["digest_unchecked"]), (ratify(key="/x"), []),
     ({"apiVersion": "constraints.gatekeeper.sh/v1beta1", "kind": "RatifyVerification",
       "spec": {"enforcementAction": "dryrun"}}, ["not_enforced"]),
+    ({"cosignKeys": [KEY], "cosign": {}}, ["digest_unchecked"]), ({"cosignKeys": [], "cosign": {"key": KEY}}, []),
+    # Wiz
+    ({"imageIntegrityValidators": []}, []), ({"resource": {"wiz_image_integrity_validator": {}}}, []),
     # Something else
     *((document, ["unknown_document"]) for document in ({"kind": "Pod", "apiVersion": "v1"}, "text", [])),
 ]
@@ -245,14 +253,26 @@ def test_a_root_that_cannot_be_read_is_told() -> None:
     assert codes(openshift(rootOfTrust={"pki": pki})) == ["unreadable_certificate"]
 
 
-@pytest.mark.parametrize("text", [b"a: [", b"a: 1\na: 2\n", b"\xff", b"!!python/object:os.system {}"])
-def test_what_is_no_document_is_an_error(text: bytes) -> None:
-    with pytest.raises(FormatError):
-        linting.lint("policy", lambda _path: text)
+@pytest.mark.parametrize("text", [
+    b"a: [", b"a: 1\na: 2\n", b"\xff", b"!!python/object:os.system {}", b"", b"---\n---\n",
+])
+def test_what_is_no_document_is_a_problem(text: bytes) -> None:
+    assert [problem.code for problem in linting.lint("policy", lambda _path: text)] == ["not_loadable"]
 
 
-def test_an_empty_file_has_no_problem() -> None:
-    assert linting.lint("policy", lambda _path: b"---\n---\n") == []
+def test_the_place_is_told() -> None:
+    (only,) = lint(controller({"key": {"data": KEY + OTHER}}))
+    assert only.message.startswith("spec.authorities[0].key.data: it holds 2 public keys")
+    (only,) = lint({"kind": "Deployment", "apiVersion": "apps/v1", "--enable-oci11": ["-enable-oci11"]})
+    assert only.message.startswith("--enable-oci11[0]: ")
+
+
+def test_of_several_documents_each_is_named() -> None:
+    found = lint(controller(mode="warn"), validating(failurePolicy="Ignore"), {"default": []}, "text")
+    assert [problem.message.partition(": ")[0] for problem in found] == [
+        "ClusterImagePolicy p", "ImageValidatingPolicy p", "document 3", "document 4",
+    ]
+    assert lint(controller(mode="warn"))[0].message.startswith("spec.mode: ")
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name.replace(" ", "-"))
@@ -264,13 +284,11 @@ def test_nothing_is_found_in_what_we_render(row: Row, monkeypatch: pytest.Monkey
         members = {"default": "accept" if enforcer in ACCEPTING else "reject", **row.members}
         files = enforcers.render(read(bench.document(**members)), enforcer=enforcer, version=version).files
         for name, text in files.items():
-            if name.endswith(".json") and "policy" not in name and "policies" not in name:
-                continue
             data = text.encode()
             found = {problem.code for problem in linting.lint(name, lambda _path, data=data: data)}
             # All of several are meant there; attestations are a policy of their own; of a host that accepts, nothing
             # else is to be expected.
-            assert found <= {"all_required", "signature_not_checked", "unknown_document"} | (
+            assert found <= {"all_required", "signature_not_checked"} | (
                 {"catch_all_missing"} if members["default"] == "accept" else set()
             ), (enforcer, name)
 
