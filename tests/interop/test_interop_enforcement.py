@@ -19,6 +19,7 @@ import pytest
 from ansible_collections.hallmark.signing.plugins.module_utils._keys.signers import file as files
 from ansible_collections.hallmark.signing.plugins.module_utils._oci import manifest as manifests
 from ansible_collections.hallmark.signing.plugins.module_utils._oci import reference as references
+from ansible_collections.hallmark.signing.plugins.module_utils._policy import builds
 from ansible_collections.hallmark.signing.plugins.module_utils._signing import (
     attachment,
     certificate_path,
@@ -256,3 +257,27 @@ def test_certificates_of_a_private_authority(
     rule = _rule(*(image.partition("@")[0] for image, _words in rows))
     assert world.install(world.policy(rule, authorities={"a": authority}))
     _expect(admits, *rows)
+
+
+# --- builds that verify nothing --------------------------------------------------------------------------------------
+
+
+def test_the_builds_of_debian_12_are_told_from_others(
+    skopeo13: str | None, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines = pathlib.Path("/etc/os-release").read_text().splitlines()
+    release = dict(line.split("=", 1) for line in lines if "=" in line)
+    found = shutil.which("skopeo")
+    if found is None or (release.get("ID"), release.get("VERSION_ID")) != ("debian", '"12"'):
+        pytest.skip("this is no Debian 12 with its own skopeo")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    place = str(tmp_path / ".config" / "containers")
+    (only,) = [one for one in builds.refusals(place) if found in one.message]
+    assert (only.code, "as in Debian 12" in only.message) == ("build_unsupported", True)
+    # Another folder is for other hosts.
+    assert builds.refusals(str(tmp_path)) == ()
+    if skopeo13:
+        (tmp_path / "bin").mkdir()
+        (tmp_path / "bin" / "skopeo").symlink_to(pathlib.Path(skopeo13).resolve().parent / "skopeo")
+        monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+        assert builds.refusals(place) == ()

@@ -150,8 +150,9 @@ class Abilities:
     rule share a log and roots. C(max_keys) bounds an authority's keys, C(max_keys_in_all) those of all rules;
     C(key_families) are the kinds that are taken. C(counts_keys) says that it counts keys where authorities are meant,
     and whether that matters also where all are demanded. C(merges_scopes) says that a repository and the namespace of
-    the same name are one, C(compares_ends) that a host is also any whose name ends so. With C(namespaces) a rule may be
-    for some only; with C(cluster_hides) those for all come first.
+    the same name are one, C(compares_ends) that a host is also any whose name ends so, C(root_hides_log) that a keyless
+    authority with roots of its own has no log unless one is named. With C(namespaces) a rule may be for some only; with
+    C(cluster_hides) those for all come first.
     """
 
     choices: frozenset[Choice]
@@ -175,6 +176,7 @@ class Abilities:
     keyless_any_subject: bool = False
     keyless_needs_log: bool = False
     keyless_needs_root: bool = False
+    root_hides_log: bool = False
     logs: frozenset[IdentityKind] = frozenset()
     log_algorithms: frozenset[str] | None = None
     logs_differ: bool = True
@@ -284,7 +286,8 @@ def _of_keyless(authority: Authority, identity: Keyless, path: str, abilities: A
         yield refusal("subject_unsupported", f"{path}.keyless")
     if abilities.keyless_needs_root and identity.trusted_root is None:
         yield refusal("root_missing", f"{path}.keyless")
-    if abilities.keyless_needs_log and authority.log is None and authority.timestamp is None:
+    needs_log = abilities.keyless_needs_log or (abilities.root_hides_log and identity.trusted_root is not None)
+    if needs_log and authority.log is None and authority.timestamp is None:
         yield refusal("unproven_time", path)
 
 

@@ -40,6 +40,7 @@ def abilities(version: Version) -> Abilities | None:
         san_types=frozenset(("dns", "email", "uri")), san_regexp=True, keyless_any_subject=True,
         logs=frozenset(("keys", "keyless")), log_algorithms=frozenset(("ec",)), log_needs_url=True,
         timestamps=frozenset(("certified", "keyless")), timestamps_hide_logs=True, attestations=True,
+        root_hides_log=True,
     )
 
 

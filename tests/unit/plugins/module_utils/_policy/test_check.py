@@ -185,7 +185,12 @@ ROWS = [
         }}, "rules": [rule(APP, any_of=["a", "b"], threshold=2)],
     }, {"connaisseur": ["mixed_roots"], **NO_CHOICE_OF_CA}),
     Row("person without a log", alone(with_root(keyless())), {
-        **both(["unproven_time"]), **{name: ["unproven_time"] for name in (*KYVERNO, "connaisseur")}, **NO_PERSON,
+        **both(["unproven_time"]), **NO_PERSON,
+        **{name: ["unproven_time"] for name in (*KYVERNO, "connaisseur", "policy_controller")},
+    }),
+    Row("person of the public issuer, without a log", alone(keyless()), {
+        **both(["root_missing", "unproven_time"]), **NO_PERSON,
+        **{name: ["root_missing", "unproven_time"] for name in (*KYVERNO, "connaisseur")},
     }),
     Row("person without roots", alone(keyless() | {"log": LOG}), {
         **both(["root_missing"]), **{name: ["root_missing"] for name in (*KYVERNO, "connaisseur")}, **NO_PERSON,
