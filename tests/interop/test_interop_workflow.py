@@ -35,6 +35,7 @@ if t.TYPE_CHECKING:
 FOLDER = ROOT / "playbooks" / "files" / "nginx-demo"
 WORKFLOW = (FOLDER / "github-workflow.yml").read_text()
 DEPLOYMENT = (FOLDER / "deployment.yaml").read_text()
+SERVICE = (FOLDER / "service.yaml").read_text()
 PLACEHOLDER = f"registry.example.org/acme/nginx-demo@sha256:{'0' * 64}"
 SHELL = ["bash", "--noprofile", "--norc", "-eo", "pipefail"]
 CONDITIONS = ("github.event_name == 'push'", "github.event_name == 'pull_request'")
@@ -151,7 +152,7 @@ def test_shellcheck_finds_nothing_in_the_scripts(tmp_path: pathlib.Path) -> None
 
 def _deployment_faults(text: str) -> set[str]:
     """Return which of the rules a deployment breaks; the rest must be what the files beside it say."""
-    deployment, service = yaml.safe_load_all(text)
+    deployment, service = yaml.safe_load(text), yaml.safe_load(SERVICE)
     found = set()
     if [(one["apiVersion"], one["kind"]) for one in (deployment, service)] != [
         ("apps/v1", "Deployment"), ("v1", "Service")

@@ -28,6 +28,7 @@ Files = dict[str, str]
 # What Kubernetes takes as a name (RFC 1123), and what is left for a suffix.
 _NOT_NAME = re.compile(r"[^a-z0-9]+")
 _MAX_NAME = 50
+_LAST_OF_FIRST_PLANE = 0xFFFF
 
 
 @dataclass(frozen=True)
@@ -113,14 +114,17 @@ def as_json(document: t.Any) -> str:
 
 def as_yaml(*documents: t.Any) -> str:
     """Return YAML, one document after the other; texts of several lines as blocks."""
+    # The faster one writes characters of the further planes in another way, and files shall be the same on every host.
+    is_plain = all(ord(one) <= _LAST_OF_FIRST_PLANE for one in json.dumps(documents, ensure_ascii=False))
+    base = getattr(yaml, "CSafeDumper", yaml.SafeDumper) if is_plain else yaml.SafeDumper
     return str(yaml.dump_all(
-        documents, Dumper=_dumper(), sort_keys=False, default_flow_style=False, width=1_000_000, allow_unicode=True,
+        documents, Dumper=_dumper(base), sort_keys=False, default_flow_style=False, width=1_000_000, allow_unicode=True,
         explicit_start=True,
     ))
 
 
-def _dumper() -> t.Any:
-    class Dumper(yaml.SafeDumper):
+def _dumper(base: t.Any) -> t.Any:
+    class Dumper(base):  # type: ignore[misc]
         """Writes blocks, and never an alias: other readers of YAML need not know them."""
 
         def ignore_aliases(self, data: t.Any) -> bool:

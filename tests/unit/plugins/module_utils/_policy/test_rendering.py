@@ -39,6 +39,8 @@ from ansible_collections.hallmark.signing.tests.unit.plugins.module_utils._polic
     Row,
     with_root,
 )
+from hypothesis import given
+from hypothesis import strategies as st
 
 yaml = pytest.importorskip("yaml")
 ROOT = pathlib.Path(__file__).parents[5]
@@ -120,6 +122,17 @@ def test_texts_of_several_lines_are_blocks() -> None:
     assert "data: |\n" in text
     assert "-----BEGIN PUBLIC KEY-----\n" in text
     assert "&id" not in files("policy_controller", rule(APP), rule("r.io/x"))["cluster-image-policies.yaml"]
+
+
+@given(st.recursive(st.text(max_size=20) | st.booleans() | st.integers(), lambda below: st.lists(below, max_size=3) | (
+    st.dictionaries(st.sampled_from(["name", "keyData", "=(init)"]), below, max_size=3)
+), max_leaves=8))
+def test_yaml_is_the_same_without_the_library_in_c(document: t.Any) -> None:
+    written = rendering.as_yaml({"it": document})
+    assert next(iter(yaml.safe_load_all(written))) == {"it": document}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delattr(yaml, "CSafeDumper", raising=False)
+        assert rendering.as_yaml({"it": document}) == written
 
 
 @pytest.mark.parametrize(("text", "name"), [
