@@ -26,6 +26,8 @@ FILE = "cluster-policy.yaml"
 # Since when a rule has failureAction, and the release that is to remove this kind.
 _FIRST = (1, 13)
 _GONE = (1, 20)
+# Objects of Kubernetes have 1.5 MB at most.
+_MAX_RULES = 200
 _PODS = {"any": [{"resources": {"kinds": ["Pod"]}}]}
 
 
@@ -52,13 +54,18 @@ def render(policy: Policy, version: Version) -> Files:
         rules.append(_no_others(policy))
     for one, name in zip(rules, rendering.names_of(one["name"] for one in rules)):
         one["name"] = name
-    return {FILE: rendering.as_yaml({
-        "apiVersion": "kyverno.io/v1", "kind": "ClusterPolicy", "metadata": {"name": "hallmark-signing"},
-        "spec": {
-            "background": False, "failurePolicy": "Fail", "webhookConfiguration": {"timeoutSeconds": 30},
-            "rules": rules,
-        },
-    })}
+    several = [rules[first:first + _MAX_RULES] for first in range(0, len(rules), _MAX_RULES)]
+    return {FILE: rendering.as_yaml(*(
+        {
+            "apiVersion": "kyverno.io/v1", "kind": "ClusterPolicy",
+            "metadata": {"name": "hallmark-signing" + (f"-{number}" if number > 1 else "")},
+            "spec": {
+                "background": False, "failurePolicy": "Fail", "webhookConfiguration": {"timeoutSeconds": 30},
+                "rules": some,
+            },
+        }
+        for number, some in enumerate(several, 1)
+    ))}
 
 
 def _rules(rule: Rule) -> t.Iterator[dict[str, t.Any]]:

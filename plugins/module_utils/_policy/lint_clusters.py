@@ -29,7 +29,20 @@ def kind_of(document: Document) -> t.Callable[[Document], Findings] | None:
 
 
 def together(documents: list[t.Any]) -> Findings:
-    """Yield what only several documents show: policies of OpenShift that must all be satisfied for one scope."""
+    """Yield what only all documents of a file show: what is said twice, and what is said nowhere."""
+    yield from _same_scopes(documents)
+    rules = [
+        rule for document in documents if isinstance(document, dict) and kind_of(document) is _kyverno
+        for rule in _dicts(_dict(document, "spec"), "rules")
+    ]
+    verifying = [images for rule in rules for images in _dicts(rule, "verifyImages")]
+    has_all = any("*" in _list(images, "imageReferences") for images in verifying)
+    if verifying and not has_all and not any("validate" in rule for rule in rules):
+        yield Finding("catch_all_missing", "spec.rules", "images that no reference matches are admitted; deny them")
+
+
+def _same_scopes(documents: list[t.Any]) -> Findings:
+    """Yield policies of OpenShift that must all be satisfied for one scope."""
     scopes: dict[str, str] = {}
     for document in documents:
         if not isinstance(document, dict) or kind_of(document) is not _openshift:
@@ -89,16 +102,9 @@ def _config_map(document: Document) -> Findings:
 
 
 def _kyverno(document: Document) -> Findings:
-    rules = _dicts(_dict(document, "spec"), "rules")
-    verifying = [rule for rule in rules if "verifyImages" in rule]
-    for rule in verifying:
+    for rule in _dicts(_dict(document, "spec"), "rules"):
         for number, images in enumerate(_dicts(rule, "verifyImages")):
             yield from _verify_images(f"{rule.get('name')}: verifyImages[{number}]", images)
-    has_all = any("*" in _list(images, "imageReferences") for rule in verifying for images in _dicts(
-        rule, "verifyImages"
-    ))
-    if verifying and not has_all and not any("validate" in rule for rule in rules):
-        yield Finding("catch_all_missing", "spec.rules", "images that no reference matches are admitted; deny them")
 
 
 def _verify_images(place: str, images: Document) -> Findings:

@@ -460,6 +460,17 @@ def test_kyverno_knows_images_however_they_are_written() -> None:
     assert known("docker.io/**") == {"docker.io/*"}
 
 
+def test_many_rules_are_several_policies() -> None:
+    rules = [rule(f"r.io/{number}") for number in range(450)]
+    found = documents("kyverno_cluster_policy", *rules)
+    assert [one["metadata"]["name"] for one in found] == [
+        "hallmark-signing", "hallmark-signing-2", "hallmark-signing-3",
+    ]
+    names = [one["name"] for document in found for one in document["spec"]["rules"]]
+    assert (len(names), len(set(names)), names[-1]) == (451, 451, "no-other-images")
+    assert max(len(yaml.safe_dump(one)) for one in found) < 1_000_000
+
+
 def test_kyverno_admits_all_else_where_the_policy_does() -> None:
     assert list(kyverno(rule(APP) | {"name": "it"}, default="accept")) == ["it"]
 
