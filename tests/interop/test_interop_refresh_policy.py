@@ -131,3 +131,45 @@ def test_nothing_is_switched_where_a_probe_fails(fleet: Fleet) -> None:
     assert fleet.refresh(3, "a", trust_policy_probes=probes).returncode == 0
     assert fleet.versions() == dict.fromkeys(HOSTS, 3)
     assert not list(fleet.folder.rglob("*.staged*"))
+
+
+K8S = """
+from ansible.module_utils.basic import AnsibleModule
+
+def main():
+    options = dict.fromkeys(("state", "src", "kubeconfig"), {})
+    options |= {"apply": {"type": "bool"}, "wait": {"type": "bool"}, "wait_timeout": {"type": "int"}}
+    options |= {"server_side_apply": {"type": "dict"}, "wait_condition": {"type": "dict"}}
+    module = AnsibleModule(argument_spec=options)
+    module.exit_json(changed=True, given=module.params)
+
+main()
+"""
+
+
+# There is no cluster here: what a real one would make of it is not known, only what it would be asked.
+def test_what_a_cluster_would_be_asked(ansible: Ansible, world: World, tmp_path: pathlib.Path) -> None:
+    place = tmp_path / "ansible_collections" / "kubernetes" / "core" / "plugins" / "modules"
+    place.mkdir(parents=True)
+    (place / "k8s.py").write_text(K8S)
+    versions = {"policy_controller": "0.15.1", "kyverno_image_validating_policy": "1.18.2", "ratify": "1.4.0"}
+    variables = {
+        "trust_policy_policy": {
+            "version": 1, "authorities": {"release": {"public_key_path": str(world.keys["a"].public)}},
+            "rules": [{"name": "app", "images": ["r.io/app"], "any_of": ["release"]}],
+        },
+        "trust_policy_enforcers": [
+            {"enforcer": name, "enforcer_version": version, "dest": str(tmp_path / name)}
+            for name, version in versions.items()
+        ],
+    }
+    role = {"name": "hallmark.signing.trust_policy"}
+    run = ansible.play([{"vars": variables, "tasks": [
+        {"ansible.builtin.include_role": role}, {"ansible.builtin.include_role": {**role, "tasks_from": "apply"}},
+    ]}], environment={"ANSIBLE_COLLECTIONS_PATH": f"{ansible.environment['ANSIBLE_COLLECTIONS_PATH']}:{tmp_path}"})
+    assert run.status == 0, run.stdout
+    (asked,) = [result["results"] for result in run.results if "results" in result and "given" in result["results"][0]]
+    assert [(pathlib.Path(one["given"]["src"]).name, one["given"]["wait"]) for one in asked] == [
+        ("constraint-template.yaml", False), ("image-validating-policies.yaml", False),
+        ("cluster-image-policies.yaml", True), ("config-policy-controller.yaml", False), ("constraint.yaml", False),
+    ]
