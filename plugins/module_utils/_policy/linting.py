@@ -14,7 +14,7 @@ import typing as t
 from dataclasses import dataclass, replace
 
 from .._errors import FormatError
-from . import lint_clusters, lint_containers, lint_texts, rendering
+from . import lint_clusters, lint_containers, lint_texts, parsing
 from .lint_texts import Finding
 
 Kind = t.Callable[[t.Any], t.Iterator[Finding]]
@@ -37,7 +37,7 @@ def lint(path: str, read_file: t.Callable[[str], bytes]) -> list[Problem]:
     """Return the problems of a file, YAML with any number of documents, or JSON. Raises what C(read_file) does."""
     data = read_file(path)
     try:
-        documents = [one for one in rendering.parse_all(data, where=path) if one is not None]
+        documents = [one for one in parsing.parse_all(data, where=path) if one is not None]
     except FormatError as exc:
         return [Problem(path, "not_loadable", f"file: {exc.cause}")]
     if not documents:

@@ -115,11 +115,11 @@ def read_option(
     """
     if path is None:
         return read(document, now=now, read_file=read_file)
-    from . import rendering
+    from . import parsing
 
     folder = os.path.dirname(path)
     return read(
-        rendering.parse_yaml(read_file(path), where=path), now=now,
+        parsing.parse_yaml(read_file(path), where=path), now=now,
         read_file=lambda name: read_file(os.path.join(folder, name)),
     )
 

@@ -61,7 +61,7 @@ LATE = {
     ("module_utils/_policy/enforcers.py", "module_utils/_policy/ratify.py"),
     ("module_utils/_policy/enforcers.py", "module_utils/_policy/wiz.py"),
     ("module_utils/_policy/identities.py", "module_utils/_policy/signers.py"),
-    ("module_utils/_policy/reading.py", "module_utils/_policy/rendering.py"),
+    ("module_utils/_policy/reading.py", "module_utils/_policy/parsing.py"),
     ("module_utils/_policy/rendering.py", "module_utils/_policy/certificates.py"),
     ("module_utils/_policy/vouching.py", "module_utils/_transparency/timestamp.py"),
     ("module_utils/_policy/witnesses.py", "module_utils/_policy/vouching.py"),
@@ -279,7 +279,7 @@ def _users_of(library: str) -> set[str]:
 @pytest.mark.parametrize(("library", "users"), [
     ("docker", {"_docker/engine.py", "_docker/credential_helper.py"}),
     ("nacl", {"_keys/encrypted_key.py", "_keys/ed25519ph.py"}),
-    ("rfc3161_client", {"_transparency/timestamp.py"}), ("yaml", {"_policy/rendering.py"}),
+    ("rfc3161_client", {"_transparency/timestamp.py"}), ("yaml", {"_policy/parsing.py", "_policy/rendering.py"}),
     ("jmespath", {"_policy/selecting.py"}),
 ])
 def test_library_has_these_users_only(library: str, users: set[str]) -> None:
