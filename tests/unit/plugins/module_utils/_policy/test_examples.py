@@ -13,7 +13,7 @@ from ansible_collections.hallmark.signing.plugins.module_utils._policy import en
 from ansible_collections.hallmark.signing.tests.unit.plugins.module_utils._policy.test_check import ACCEPTING, NEWEST
 
 yaml = pytest.importorskip("yaml")
-FOLDER = pathlib.Path(__file__).parents[5] / "playbooks" / "files" / "nginx-demo" / "policies"
+FOLDER = pathlib.Path(__file__).parents[5] / "playbooks" / "files" / "policies"
 NOW = datetime.datetime(2026, 1, 1, tzinfo=datetime.timezone.utc)
 
 
