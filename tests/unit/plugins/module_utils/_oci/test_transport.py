@@ -16,7 +16,7 @@ import typing as t
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from ansible_collections.hallmark.signing.plugins.module_utils._errors import ReasonCode, RegistryError
+from ansible_collections.hallmark.signing.plugins.module_utils._errors import RegistryError
 from ansible_collections.hallmark.signing.plugins.module_utils._oci import failure as failures
 from ansible_collections.hallmark.signing.plugins.module_utils._oci import location, transport, wire
 from ansible_collections.hallmark.signing.plugins.module_utils._oci.authorization import Token
@@ -28,6 +28,7 @@ from ansible_collections.hallmark.signing.plugins.module_utils._oci.transport im
     Response,
     Transport,
 )
+from ansible_collections.hallmark.signing.plugins.module_utils._reason_codes import ReasonCode
 from ansible_collections.hallmark.signing.tests.unit.fake_registry import FakeRegistry, Fault, Seen
 
 Start = t.Callable[..., FakeRegistry]
