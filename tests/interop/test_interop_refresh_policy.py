@@ -114,10 +114,6 @@ def test_hosts_that_are_away_are_named_and_catch_up(fleet: Fleet) -> None:
     third = fleet.refresh(1, "a")
     assert (third.returncode, set(changes(third.stdout).values())) == (0, {0}), third.stdout
     assert "is in force on all of 3 hosts" in third.stdout
-    # Another policy with the same version is installed nowhere.
-    older = fleet.refresh(1, "b")
-    assert "another policy is installed as version 1" in older.stdout
-    assert [fleet.admits("edge1", by) for by in "ab"] == [True, False]
 
 
 def test_nothing_is_switched_where_a_probe_fails(fleet: Fleet) -> None:
@@ -128,8 +124,7 @@ def test_nothing_is_switched_where_a_probe_fails(fleet: Fleet) -> None:
     assert "probe_failed" in wrong.stdout or "it is to be admitted, and was denied" in wrong.stdout, wrong.stdout
     assert fleet.versions() == dict.fromkeys(HOSTS, 1)
     assert [fleet.admits("edge2", by) for by in "ab"] == [True, False]
-    assert fleet.refresh(3, "a", trust_policy_probes=probes).returncode == 0
-    assert fleet.versions() == dict.fromkeys(HOSTS, 3)
+    # What was staged and failed is not left behind either.
     assert not list(fleet.folder.rglob("*.staged*"))
 
 
