@@ -414,3 +414,12 @@ def test_programs_that_verify_nothing_are_refused(
     # For another host it can be rendered all the same.
     assert not run(policy(), dest=str(home / "other")).failed
     assert (home / ".config").exists() is not is_refused
+
+
+@pytest.mark.parametrize(("copies", "words"), [(0, "it has 0 documents"), (2, "it has 2 documents")])
+def test_a_file_of_a_policy_has_one_document(run: Run, home: pathlib.Path, copies: int, words: str) -> None:
+    pytest.importorskip("yaml")
+    (home / "policy.yaml").write_text(f"---\n{json.dumps(policy())}\n" * copies)
+    ended = run(None, policy_path=str(home / "policy.yaml"))
+    assert [one["code"] for one in ended.result["reasons"]] == ["malformed"]
+    assert words in ended.result["msg"]

@@ -94,4 +94,5 @@ def test_a_folder_for_which_there_is_no_room_is_told(dest: pathlib.Path, monkeyp
     monkeypatch.setattr(installing.os, "mkdir", full)
     with pytest.raises(CustodyError) as caught:
         install(dest, first="x")
-    assert (caught.value.code, caught.value.cause) == ("write_failed", "No space left on device")
+    found = caught.value
+    assert (found.code, found.attempt, found.cause) == ("write_failed", "make the folder", "No space left on device")
