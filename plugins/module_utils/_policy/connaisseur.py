@@ -23,8 +23,6 @@ from .rendering import Files, Version
 
 FILE = "values.yaml"
 _FIRST = (3, 0)
-# Names there carry Docker Hub's host with this prefix.
-_HUB = {"docker.io": "index.docker.io"}
 
 
 def abilities(version: Version) -> Abilities | None:
@@ -112,7 +110,7 @@ def _patterns(pattern: Pattern) -> tuple[str, ...]:
     """Return what names of images end with, after whatever may stand before."""
     if pattern.kind == "domain":
         return (f".{pattern.host}/*",)
-    host = _HUB.get(pattern.host, pattern.host)
+    host = rendering.host_in_go(pattern)
     if not pattern.path:
         return (f"{host}/*",)
     whole = f"{host}/{pattern.path}"

@@ -26,8 +26,6 @@ POLICIES = "cluster-image-policies.yaml"
 ROOTS = "trust-roots.yaml"
 NO_MATCH = "config-policy-controller.yaml"
 _FIRST = (0, 13)
-# Docker Hub's images carry the host with this prefix there.
-_HUB = {"docker.io": "index.docker.io"}
 
 
 def abilities(version: Version) -> Abilities | None:
@@ -90,7 +88,7 @@ def _policy(name: str, rule: Rule, authorities: list[dict[str, t.Any]]) -> dict[
 
 def _globs(pattern: Pattern) -> tuple[str, ...]:
     """Return what matches an image by digest; C(:*) matches in policy-tester only, which keeps the tag."""
-    host = _HUB.get(pattern.host, pattern.host)
+    host = rendering.host_in_go(pattern)
     if pattern.kind == "domain":
         # With a port it is another host.
         return (f"*.{pattern.host}/**",)

@@ -121,6 +121,11 @@ def names_with_host(pattern: Pattern) -> tuple[str, ...]:
     return tuple(f"{pattern.host}/{path}" if path else pattern.host for path in dict.fromkeys((pattern.path, short)))
 
 
+def host_in_go(pattern: Pattern) -> str:
+    """Return the host as go-containerregistry writes it, by whose names some enforcers go: Docker Hub has a prefix."""
+    return f"index.{pattern.host}" if pattern.host == HUB else pattern.host
+
+
 def exactly(text: str) -> str:
     """Return an expression that matches one text, for enforcers that take wildcards for names."""
     return f"^{re.escape(text)}$"
