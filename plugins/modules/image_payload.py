@@ -64,6 +64,7 @@ options:
     type: str
 seealso:
   - module: hallmark.signing.image_signature
+  - module: hallmark.signing.payload_signature
 """
 
 EXAMPLES = r"""
@@ -133,6 +134,21 @@ payloads:
       type: str
       returned: always
       sample: 5f0c
+    repository:
+      description: The repository, C(HOST/REPO); empty for an image in a layout.
+      type: str
+      returned: always
+      sample: registry.example.org/app
+    docker_reference:
+      description: The name that is signed with the digest in format V(sig).
+      type: str
+      returned: always
+      sample: registry.example.org/app
+    annotations:
+      description: The annotations that are part of what is signed.
+      type: dict
+      returned: always
+      sample: {}
 reasons:
   description: All reasons of all images; empty when nothing failed.
   returned: always
@@ -206,7 +222,8 @@ def _write(module: AnsibleModule, payload: preparing.Payload, reasons: list[Reas
         reasons.append(exc.as_reason())
     return changed, {
         "image": payload.image, "digest": payload.digest, "format": payload.format, "path": path,
-        "sha256": payload.sha256,
+        "sha256": payload.sha256, "repository": payload.repository, "docker_reference": payload.docker_reference,
+        "annotations": args.text_values(module.params["annotations"]),
     }
 
 

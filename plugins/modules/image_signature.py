@@ -56,7 +56,8 @@ options:
     suboptions:
       private_key_path:
         description:
-          - Private key file on the managed host; PKCS#8, SEC1, PKCS#1 or cosign's format.
+          - Private key file on the managed host; PKCS#8, SEC1, PKCS#1 or cosign's format. An exported copy whose time is
+            over is refused, and one that is for one use is taken away.
           - Every reader takes signatures by P-256 and RSA keys. For others a warning says who does not.
         type: path
       passphrase:
@@ -65,6 +66,47 @@ options:
       passphrase_path:
         description: File on the managed host that holds the passphrase.
         type: path
+      uri:
+        description:
+          - A key that stays where it is, in an HSM (C(hsm:), C(pkcs11:)) or with a service that signs (C(awskms:), C(gcpkms:),
+            C(azurekms:), C(hv:), and cosign's spellings of them). The login, or the session, serves all images of the task.
+          - What each wants, and with which of them this was tested, is told in the guide on HSMs and KMSs.
+        type: str
+        version_added: "1.0.0"
+      pin_path:
+        description: File on the managed host that holds the PIN of an HSM. It is tried once.
+        type: path
+        version_added: "1.0.0"
+      command:
+        description:
+          - A program and its arguments, which is run for each signature. It reads the exact bytes on standard input, and writes
+            the signature. Wants O(signers[].public_key_path). No shell is involved.
+        type: list
+        elements: str
+        version_added: "1.0.0"
+      public_key_path:
+        description: Public key of O(signers[].command); with O(signers[].uri), the one that the key must have.
+        type: path
+        version_added: "1.0.0"
+      signatures:
+        description:
+          - What M(hallmark.signing.payload_signature) returned on the host with the key, over what
+            M(hallmark.signing.image_payload) prepared here with the same images and options. Each is verified first.
+        type: list
+        elements: dict
+        version_added: "1.0.0"
+        suboptions:
+          sha256:
+            description: SHA-256 of what was signed.
+            type: str
+            required: true
+          signature:
+            description: The signature, in base64. Null only in check mode.
+            type: str
+          public_key:
+            description: The public key, PEM.
+            type: str
+            required: true
       key_id:
         description: The expected key id; any other key is an error, before anything is signed.
         type: str
@@ -189,6 +231,19 @@ EXAMPLES = r"""
     annotations:
       commit: "{{ commit }}"
 
+- name: Sign with a key in an HSM
+  hallmark.signing.image_signature:
+    images: ["{{ build.image }}"]
+    signers:
+      - uri: pkcs11:token=release;object=signing
+        pin_path: /etc/hallmark-signing/release.pin
+
+- name: Attach what the host with the key signed
+  hallmark.signing.image_signature:
+    images: ["{{ build.image }}"]
+    signers:
+      - signatures: "{{ signed.signatures }}"
+
 - name: Take away the signatures of a key that is no longer used
   hallmark.signing.image_signature:
     images: [registry.example.org/app:1.4]
@@ -268,11 +323,10 @@ import typing as t
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils._ansible import args, deps, registries, results, secrets
+from ..module_utils._ansible import args, deps, registries, results, signers
 from ..module_utils._errors import HallmarkError, VerificationError
 from ..module_utils._keys import pem
 from ..module_utils._keys.files import read_key_file
-from ..module_utils._keys.signers import file as file_signer
 from ..module_utils._keys.signers.protocol import Signer
 from ..module_utils._oci import reference as references
 from ..module_utils._oci.concurrency import map_ordered
@@ -292,8 +346,16 @@ def main() -> None:
                 "type": "list",
                 "elements": "dict",
                 "options": {
-                    "private_key_path": {"type": "path", "no_log": False},
-                    **args.passphrase_spec(),
+                    **signers.spec(),
+                    "signatures": {
+                        "type": "list",
+                        "elements": "dict",
+                        "options": {
+                            "sha256": {"type": "str", "required": True},
+                            "signature": {"type": "str"},
+                            "public_key": {"type": "str", "required": True, "no_log": False},
+                        },
+                    },
                     "external": {
                         "type": "list",
                         "elements": "dict",
@@ -303,13 +365,12 @@ def main() -> None:
                             "public_key_path": {"type": "path", "no_log": False},
                         },
                     },
-                    "key_id": {"type": "str", "no_log": False},
                     "certificate_path": {"type": "path"},
                     "chain_path": {"type": "path"},
                 },
-                "mutually_exclusive": [("passphrase", "passphrase_path"), ("private_key_path", "external")],
-                "required_one_of": [("private_key_path", "external")],
-                "required_by": {"chain_path": ["certificate_path"]},
+                "mutually_exclusive": [("passphrase", "passphrase_path"), (*signers.KINDS, "external", "signatures")],
+                "required_one_of": [(*signers.KINDS, "external", "signatures")],
+                "required_by": {"chain_path": ["certificate_path"], "command": ["public_key_path"], "pin_path": ["uri"]},
             },
             "attach_certificate": {"type": "bool", "default": False},
             "signature_algorithm": {"type": "str"},
@@ -385,25 +446,29 @@ def _signing(module: AnsibleModule, known: Images, empty: dict[str, t.Any]) -> W
     results.require_entries(module, empty, signers=params["signers"])
     if params["docker_reference"] is not None:
         references.parse(params["docker_reference"])
-    signers = tuple(_signer(signer, params) for signer in params["signers"])
+    loaded = tuple(_signer(signer, params, dry_run=module.check_mode) for signer in params["signers"])
     wish = sign.Wish(
-        signers=signers,
+        signers=loaded,
         formats=tuple(params["formats"]),
         annotations=args.text_values(params["annotations"]),
         recursive=params["recursive"],
         docker_reference=params["docker_reference"],
         dry_run=module.check_mode,
         signature_algorithm=params["signature_algorithm"],
-        **_accompaniment(params, signers, known),
+        **_accompaniment(params, loaded, known),
     )
     return lambda known, image: sign.sign_image(known, image, wish)
 
 
-def _signer(signer: dict[str, t.Any], params: dict[str, t.Any]) -> Signer:
-    if signer["external"] is None:
-        return file_signer.load(
-            signer["private_key_path"], passphrase=secrets.passphrase(signer), key_id=signer["key_id"]
+def _signer(signer: dict[str, t.Any], params: dict[str, t.Any], *, dry_run: bool) -> Signer:
+    if signer["signatures"] is not None:
+        from ..module_utils._keys.signers import returned
+
+        return returned.load(
+            signer["signatures"], key_id=signer["key_id"], scheme=params["signature_algorithm"], dry_run=dry_run
         )
+    if signer["external"] is None:
+        return signers.load(signer, scheme=params["signature_algorithm"], dry_run=dry_run)
     from ..module_utils._keys.signers import external
 
     return external.load(
@@ -412,7 +477,7 @@ def _signer(signer: dict[str, t.Any], params: dict[str, t.Any]) -> Signer:
     )
 
 
-def _accompaniment(params: dict[str, t.Any], signers: t.Sequence[Signer], known: Images) -> dict[str, t.Any]:
+def _accompaniment(params: dict[str, t.Any], loaded: t.Sequence[Signer], known: Images) -> dict[str, t.Any]:
     """Return what of a wish is about certificates, logs and timestamps."""
     given = [signer for signer in params["signers"] if signer["certificate_path"]]
     if not (given or params["attach_certificate"] or params["transparency"] or params["timestamp_authority"]):
@@ -421,7 +486,7 @@ def _accompaniment(params: dict[str, t.Any], signers: t.Sequence[Signer], known:
 
     return {
         "certificates": evidence.certificates(
-            params["signers"], [signer.public for signer in signers], attach=params["attach_certificate"]
+            params["signers"], [signer.public for signer in loaded], attach=params["attach_certificate"]
         ),
         "notary": evidence.notary(params, known.settings),
     }

@@ -38,6 +38,24 @@ options:
     type: list
     elements: path
     required: true
+  key_ids:
+    description: The key ids that these keys shall have; any other is the problem V(key_mismatch). Not checked without it.
+    type: list
+    elements: str
+    version_added: "1.0.0"
+  owners:
+    description: Users beside root and the one of the task who may own private keys.
+    type: list
+    elements: str
+    default: []
+    version_added: "1.0.0"
+  issuer_key_ids:
+    description:
+      - Key ids of issuers, as RV(signing_keys[].certificate) showed them when they were recorded. A certificate with none of
+        them above it is the problem V(issuer_changed).
+    type: list
+    elements: str
+    version_added: "1.0.0"
 seealso:
   - module: hallmark.signing.signing_key
 """
@@ -103,7 +121,11 @@ signing_keys:
       returned: always
       sample: "0600"
     problems:
-      description: What is wrong with it, as code and message.
+      description:
+        - What is wrong with it, as code and message.
+        - Of private keys V(mode_too_open), V(parent_unsafe), V(owner_unexpected), V(hard_linked), V(export_expired) and
+          V(swap_in_clear); of lineages also V(extra_copies), V(tls_only) and V(issuer_changed); V(key_mismatch) where a key is
+          not the expected one, or not that of its certificate.
       type: list
       elements: dict
       returned: always
@@ -127,11 +149,14 @@ reasons:
   sample: []
 """
 
+import typing as t
+
 from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils._ansible import args, deps, results, secrets
 from ..module_utils._custody import inventory
 from ..module_utils._errors import HallmarkError
+from ..module_utils._keys.fingerprint import require_key_id
 
 
 def main() -> None:
@@ -139,6 +164,9 @@ def main() -> None:
     module = AnsibleModule(
         argument_spec={
             "paths": {"type": "list", "elements": "path", "required": True},
+            "key_ids": {"type": "list", "elements": "str", "no_log": False},
+            "owners": {"type": "list", "elements": "str", "default": []},
+            "issuer_key_ids": {"type": "list", "elements": "str", "no_log": False},
             **args.passphrase_spec(),
         },
         mutually_exclusive=[("passphrase", "passphrase_path")],
@@ -149,15 +177,25 @@ def main() -> None:
     results.require_entries(module, empty, paths=module.params["paths"])
     try:
         passphrase = secrets.passphrase(module.params)
+        expected = inventory.Expected(
+            key_ids=_key_ids(module.params, "key_ids"), owners=frozenset(module.params["owners"]),
+            issuer_key_ids=_key_ids(module.params, "issuer_key_ids"),
+        )
     except HallmarkError as exc:
         unread = [inventory.KeyEntry(path).as_dict() for path in module.params["paths"]]
         results.fail_with(module, exc, {**empty, "signing_keys": unread})
-    described = [inventory.describe(path, passphrase=passphrase) for path in module.params["paths"]]
+    described = [
+        inventory.describe(path, passphrase=passphrase, expected=expected) for path in module.params["paths"]
+    ]
     results.finish(
         module,
         [error.as_reason() for _entry, error in described if error],
         {"changed": False, "signing_keys": [entry.as_dict() for entry, _error in described]},
     )
+
+
+def _key_ids(params: dict[str, t.Any], option: str) -> frozenset[str]:
+    return frozenset(require_key_id(value, option=option) for value in params[option] or [])
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ import pathlib
 import typing as t
 
 import pytest
+from ansible_collections.hallmark.signing.plugins.module_utils._custody import export_record
 from ansible_collections.hallmark.signing.tests.unit import fake_services
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
@@ -108,6 +109,13 @@ def assert_hides() -> t.Callable[..., None]:
                     assert line not in shown
 
     return check
+
+
+@pytest.fixture(autouse=True)
+def _own_record(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Keep the record of exports in a folder of the test: that of this host is not touched."""
+    folder = tmp_path_factory.mktemp("record", numbered=True)
+    monkeypatch.setattr(export_record, "default_path", lambda: str(folder / "exports.jsonl"))
 
 
 @pytest.fixture

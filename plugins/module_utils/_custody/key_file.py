@@ -6,13 +6,17 @@
 
 from __future__ import annotations
 
+import os
 import typing as t
 from dataclasses import dataclass, field
 
 from .._errors import CustodyError, KeyFileError
+from .._keys import lease as leases
 from .._keys import pem, private_key
 from .._keys.fingerprint import expect_key_id, require_key_id
+from .._keys.lease import Lease
 from .private_file import Attributes, Found, PrivateFolder, mode_text, open_parent
+from .storage import require_local
 
 if t.TYPE_CHECKING:
     from .._keys.algorithms import AnyPrivateKey
@@ -30,6 +34,8 @@ class Wanted:
     attributes: Attributes
     algorithm: str | None = None
     key_id: str | None = None
+    # What stands in an exported copy that has an end.
+    lease: Lease | None = None
 
 
 @dataclass(frozen=True)
@@ -91,6 +97,8 @@ def ensure_present(
     if public is not None:
         expect_key_id(public.key_id, wanted.key_id, where=path)
     data = private_key.write_private_key(key, format=wanted.format, passphrase=wanted.passphrase) if key else b""
+    data = (wanted.lease.encode() if wanted.lease else b"") + data
+    require_local(os.path.dirname(os.path.abspath(path)))
     with open_parent(path, create=not dry_run) as (folder, name):
         if folder is not None and not dry_run:
             folder.create(name, data, wanted.attributes)
@@ -112,6 +120,12 @@ def _keep(
             advice="Nothing is overwritten: remove it, or choose another path.",
         ) from exc
     expect_key_id(private.public.key_id, wanted.key_id, where=path)
+    if leases.read(found.data, where=path) != wanted.lease:
+        raise KeyFileError(
+            code="key_mismatch", object=path, attempt="keep the existing key",
+            cause="it is an exported copy with another end than is asked for, or not recorded on this host",
+            advice="Remove it with state: absent first; then it is exported anew.",
+        )
     shape = (private.public.algorithm.name, private.format, private.encrypted)
     asked = (wanted.algorithm or shape[0], wanted.format, wanted.passphrase is not None)
     if shape != asked:

@@ -32,6 +32,7 @@ _MODE = re.compile(r"0?[0-7]{3}")
 _MAX_LINKS = 16
 _FORBIDDEN_BITS = 0o137
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_APPEND = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _WRITE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 # On the way, the right to search a folder must do: O_PATH asks for no other.
@@ -99,16 +100,9 @@ class PrivateFolder:
         """
         where = os.path.join(self.path, name)
         with _failing(where, "look at it"):
-            try:
-                before = os.stat(name, dir_fd=self._fd, follow_symlinks=False)
-            except FileNotFoundError:
+            before = self._status(name)
+            if before is None:
                 return None
-            if stat.S_ISLNK(before.st_mode):
-                raise unsafe(where, "it is a symbolic link")
-            if not stat.S_ISREG(before.st_mode):
-                raise unsafe(where, "it is not a regular file")
-            if before.st_nlink != 1 and not self._is_leftover_of(name, before):
-                raise unsafe(where, "it has a second name (a hard link)")
             fd = os.open(name, _READ, dir_fd=self._fd)
             try:
                 status = os.fstat(fd)
@@ -122,6 +116,21 @@ class PrivateFolder:
         if len(data) > self._limit:
             raise unsafe(where, f"it is larger than {self._limit >> 20} MiB")
         return Found(data, Attributes(stat.S_IMODE(status.st_mode), status.st_uid, status.st_gid))
+
+    def _status(self, name: str) -> os.stat_result | None:
+        """Return the status of a regular file with one name; None if nothing is there. Raises CustodyError."""
+        where = os.path.join(self.path, name)
+        try:
+            status = os.stat(name, dir_fd=self._fd, follow_symlinks=False)
+        except FileNotFoundError:
+            return None
+        if stat.S_ISLNK(status.st_mode):
+            raise unsafe(where, "it is a symbolic link")
+        if not stat.S_ISREG(status.st_mode):
+            raise unsafe(where, "it is not a regular file")
+        if status.st_nlink != 1 and not self._is_leftover_of(name, status):
+            raise unsafe(where, "it has a second name (a hard link)")
+        return status
 
     def _is_leftover_of(self, name: str, status: os.stat_result) -> bool:
         """Say whether the second name of a file is the one that an interrupted write of ours left."""
@@ -189,6 +198,19 @@ class PrivateFolder:
         with _failing(os.path.join(self.path, name), "remove it"):
             os.unlink(name, dir_fd=self._fd)
             os.fsync(self._fd)
+
+    def open_appendable(self, name: str, mode: int) -> int:
+        """Return a descriptor of the file of that name, which is made if it is missing. Raises CustodyError."""
+        where = os.path.join(self.path, name)
+        with _failing(where, "open it"):
+            try:
+                fd = os.open(name, _APPEND | os.O_CREAT | os.O_EXCL, 0o600, dir_fd=self._fd)
+                os.fchmod(fd, mode)
+                os.fsync(self._fd)
+            except FileExistsError:
+                self._status(name)
+                fd = os.open(name, _APPEND, dir_fd=self._fd)
+        return fd
 
     def sweep(self, name: str) -> None:
         """Remove what an interrupted write of that name left behind."""
@@ -261,6 +283,20 @@ def open_parent(
         if fd is not None:
             with suppress(OSError):
                 os.close(fd)
+
+
+@contextmanager
+def open_appendable(path: str, *, mode: int) -> t.Iterator[t.BinaryIO]:
+    """Open a file for reading and appending, made with C(mode) if it is missing; nobody else may hold it meanwhile.
+
+    Raises CustodyError as C(open_parent()).
+    """
+    with open_parent(path, create=True) as (folder, name):
+        fd = t.cast(PrivateFolder, folder).open_appendable(name, mode)
+        with os.fdopen(fd, "r+b") as stream, _failing(path, "write to it"):
+            # The lock goes with the descriptor.
+            fcntl.flock(fd, fcntl.LOCK_EX)
+            yield stream
 
 
 def _walk(folder: str, *, create: bool) -> int | None:

@@ -29,6 +29,9 @@ class Payload:
     digest: str
     format: Format
     content: bytes = field(repr=False)
+    # What a host with the key makes the same bytes of.
+    repository: str = ""
+    docker_reference: str = ""
 
     @property
     def sha256(self) -> str:
@@ -64,7 +67,7 @@ def prepare(
         resolved = asked.at(manifest.digest)
         below = descendants(store, asked, manifest) if recursive else ()
         return Prepared(image, tuple(
-            Payload(image, digest, format, content)
+            Payload(image, digest, format, content, _repository(resolved), docker_reference or resolved.signed_name)
             for digest in dict.fromkeys([manifest.digest, *(child.digest for child in below)])
             for format, content in messages.of(
                 resolved, digest, formats=formats, annotations=annotations, docker_reference=docker_reference
@@ -72,3 +75,8 @@ def prepare(
         ))
     except HallmarkError as exc:
         return Prepared(image, reasons=(exc.as_reason(),))
+
+
+def _repository(image: Image) -> str:
+    """Return HOST/REPO, or nothing for an image outside of registries."""
+    return image.name if isinstance(image, references.Reference) else ""

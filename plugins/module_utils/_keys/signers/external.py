@@ -11,22 +11,20 @@ from __future__ import annotations
 
 import hashlib
 import typing as t
-from contextlib import suppress
 from dataclasses import dataclass, field
 
-from ... import _base64
 from ..._errors import KeyFileError
 from ..._libraries import optional
 from .. import algorithms, pem
 from ..files import read_key_file
 from ..fingerprint import expect_key_id
+from . import spelling
 
 if t.TYPE_CHECKING:
     from ..._reason_codes import ReasonCode
 
 with optional():
     from cryptography import x509
-    from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 
 
 @dataclass(frozen=True)
@@ -108,26 +106,14 @@ def _public_key(one: Files, certificate_path: str | None) -> pem.PublicKey:
 def _verified(
     data: bytes, message: bytes, public: pem.PublicKey, schemes: tuple[str, ...] | None, one: Files
 ) -> bytes:
-    for signature in _spellings(data, public):
-        if algorithms.verifies(public.key, signature=signature, message=message, schemes=schemes):
-            return signature
-    raise _refused(
-        "signature_invalid", one.signature_path,
-        f"the key {public.key_id} did not make it over the bytes of {one.payload_path}",
-        "Sign exactly these bytes, for instance by: openssl dgst -sha256 -sign KEY -out SIGNATURE PAYLOAD.",
-    )
-
-
-def _spellings(data: bytes, public: pem.PublicKey) -> t.Iterator[bytes]:
-    """Yield what the file may mean: itself, its base64 decoded, and r and s turned into DER."""
-    found = [data]
-    with suppress(ValueError):
-        found.append(_base64.decode(b"".join(data.split()).decode("ascii")))
-    for signature in found:
-        yield signature
-        if public.algorithm.family == "ec" and len(signature) == 2 * ((public.algorithm.size + 7) // 8):
-            half = len(signature) // 2
-            yield encode_dss_signature(int.from_bytes(signature[:half], "big"), int.from_bytes(signature[half:], "big"))
+    signature = spelling.verified(data, message, public, schemes=schemes)
+    if signature is None:
+        raise _refused(
+            "signature_invalid", one.signature_path,
+            f"the key {public.key_id} did not make it over the bytes of {one.payload_path}",
+            "Sign exactly these bytes, for instance by: openssl dgst -sha256 -sign KEY -out SIGNATURE PAYLOAD.",
+        )
+    return signature
 
 
 def _refused(code: ReasonCode, where: str, cause: str, advice: str) -> KeyFileError:

@@ -1,0 +1,64 @@
+# Copyright (c) the hallmark.signing authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Who may have what signed, and how often; and the record of every use.
+
+A bundle carries no repository, so a limit to repositories limits what may be asked for, not where the signature counts.
+"""
+
+from __future__ import annotations
+
+import datetime
+import typing as t
+from dataclasses import dataclass
+
+from .._custody import journal
+from .._errors import VerificationError
+from .._keys.lease import rfc3339
+from .._policy.pattern import Pattern
+from . import claim as claims
+from .claim import Claim
+
+# More would not be found again in the part of the record that is read.
+MAX_PER_HOUR = 1000
+_HOUR = datetime.timedelta(hours=1)
+
+
+@dataclass(frozen=True)
+class Caller:
+    """Somebody who may have images signed: of which repositories, and how many in an hour."""
+
+    name: str
+    repositories: tuple[Pattern, ...]
+    per_hour: int
+
+
+def require_allowed(caller: Caller, name: str) -> None:
+    """Refuse a repository, HOST/REPO, outside the caller's patterns. Raises VerificationError (reference_mismatch)."""
+    if not any(pattern.matches(name) for pattern in caller.repositories):
+        allowed = ", ".join(map(str, caller.repositories)) or "nothing"
+        raise claims.refused("reference_mismatch", name, f"{caller.name} may have signed: {allowed}")
+
+
+def take_down(
+    record: journal.Writer, caller: Caller, claim: Claim, reference: str, key_id: str, *, now: datetime.datetime
+) -> journal.Head:
+    """Record one use before it happens. Raises VerificationError (limit_exceeded), CustodyError."""
+    since = t.cast(str, rfc3339(now - _HOUR))
+    used = 0
+    for entry in record.recent():
+        if str(entry.members.get("time")) <= since:
+            break
+        used += entry.members.get("caller") == caller.name and entry.members.get("event") == "signed"
+    if used >= caller.per_hour:
+        raise VerificationError(
+            code="limit_exceeded", object=reference, attempt="sign it",
+            cause=f"{caller.name} had {used} signatures made in the last hour, of {caller.per_hour}",
+            advice="Wait, or have the limit raised where the key is.",
+        )
+    return record.append({
+        "time": rfc3339(now), "event": "signed", "caller": caller.name, "reference": reference, "format": claim.format,
+        "docker_reference": claim.docker_reference if claim.format == "sig" else None,
+        "annotations": dict(claim.annotations), "sha256": claim.sha256, "key_id": key_id,
+    })

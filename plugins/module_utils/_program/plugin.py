@@ -1,0 +1,170 @@
+# Copyright (c) the hallmark.signing authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""cosign's plugin for keys C(hallmark://IDENTITY/HOST/REPO@DIGEST[?NAME=VALUE&…]): asks the host with the key, over ssh.
+
+Protocol: sigstore's C(pkg/signature/kms/cliplugin), version 1: the request is the second argument, what is to be signed comes
+on standard input, the answer is one JSON object. Needs the standard library only.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import re
+import subprocess
+import sys
+import typing as t
+from dataclasses import dataclass
+from urllib.parse import parse_qsl
+
+_SYSTEM = "/etc/hallmark-signing/plugin.json"
+_MAX_MESSAGE = 256 * 1024
+# Go's numbers of hash functions, crypto.Hash.
+_HASHES = {5: "sha256", 6: "sha384", 7: "sha512"}
+_ALGORITHMS = ("ecdsa-p256-sha256", "ecdsa-p384-sha384", "ecdsa-p521-sha512", "rsa-pkcs1v15-2048-sha256")
+_CONTROL = re.compile(r"[^\x20-\x7e]+")
+
+
+class PluginError(Exception):
+    """What cosign shows to its user; never holds anything secret."""
+
+
+@dataclass(frozen=True)
+class KeyHost:
+    """Where the key of an identity is, and how it is asked."""
+
+    identity: str
+    destination: str
+    public_key_path: str
+    port: int = 22
+    identity_file: str | None = None
+    known_hosts: str | None = None
+    timeout: int = 60
+
+
+def main(argv: t.Sequence[str]) -> int:
+    """Answer one request of cosign; return the exit status, which cosign ignores."""
+    try:
+        if len(argv) != 2 or argv[0] != "v1":
+            raise PluginError("this plugin is run by cosign, and speaks version v1 of its protocol")
+        answer = _answer(json.loads(argv[1]))
+        status = 0
+    except (PluginError, ValueError, KeyError, TypeError, AttributeError) as exc:
+        said = str(exc) if isinstance(exc, PluginError) else f"cosign's request is not understood ({type(exc).__name__})"
+        answer, status = {"errorMessage": said}, 1
+    sys.stdout.write(json.dumps(answer) + "\n")
+    return status
+
+
+def _answer(request: dict[str, t.Any]) -> dict[str, t.Any]:
+    options, method = request["initOptions"], request["methodName"]
+    if method in ("defaultAlgorithm", "supportedAlgorithms"):
+        values: t.Any = _ALGORITHMS[0] if method == "defaultAlgorithm" else list(_ALGORITHMS)
+        return {method: {method: values}}
+    identity, reference, annotations = _parse(options["keyResourceID"])
+    host = _key_host(identity)
+    if method == "publicKey":
+        return {"publicKey": {"publicKeyPEM": _encode(_public_key(host))}}
+    if method != "signMessage":
+        raise PluginError(f"{method[:50]}: keys are made and removed by hallmark.signing, not by cosign")
+    if "@" not in reference:
+        raise PluginError(f"hallmark://{identity}/HOST/REPO@DIGEST names no image: the key host signs nothing it does not know")
+    if options.get("hashFunc", 5) not in _HASHES:
+        raise PluginError(f"hash function {options.get('hashFunc')} of cosign is not known")
+    message = sys.stdin.buffer.read(_MAX_MESSAGE + 1)
+    if len(message) > _MAX_MESSAGE:
+        raise PluginError("what is to be signed is larger than the claim about an image can be")
+    given = ((request["signMessage"].get("signOptions") or {}).get("messageOptions") or {}).get("digest")
+    answer = _ask(host, {
+        "version": 1, "reference": reference, "annotations": annotations, "hash": _HASHES[options.get("hashFunc", 5)],
+        "message": _encode(message) if message else None, "digest": given,
+    })
+    return {"signMessage": {"signature": answer["signature"]}}
+
+
+def _parse(key_id: str) -> tuple[str, str, dict[str, str]]:
+    """Return identity, image and annotations of what stands behind hallmark://."""
+    text = key_id.partition("://")[2] or key_id
+    name, _question, query = text.partition("?")
+    identity, _slash, reference = name.partition("/")
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}", identity):
+        raise PluginError("the key is to be named hallmark://IDENTITY/HOST/REPO@DIGEST")
+    return identity, reference, dict(parse_qsl(query, keep_blank_values=True, strict_parsing=bool(query)))
+
+
+def _key_host(identity: str) -> KeyHost:
+    own = os.path.join(
+        os.environ.get("XDG_CONFIG_HOME") or os.path.join(os.path.expanduser("~"), ".config"), "hallmark-signing", "plugin.json"
+    )
+    for path in (own, _SYSTEM):
+        try:
+            with open(path, encoding="utf-8") as stream:
+                known = json.load(stream)["identities"]
+        except FileNotFoundError:
+            continue
+        except (OSError, ValueError, KeyError, TypeError) as exc:
+            raise PluginError(f"{path}: could not be read ({type(exc).__name__}); role signer writes it") from exc
+        if identity in known:
+            host = KeyHost(identity=identity, **known[identity])
+            if not host.destination or host.destination.startswith("-"):
+                raise PluginError(f"{path}: {identity} has no destination of ssh")
+            return host
+    raise PluginError(f"identity {identity} is neither in {own} nor in {_SYSTEM}; role signer writes the latter")
+
+
+def _public_key(host: KeyHost) -> bytes:
+    try:
+        with open(host.public_key_path, "rb") as stream:
+            return stream.read(64 * 1024)
+    except OSError as exc:
+        raise PluginError(f"{host.public_key_path}: could not read the public key of {host.identity}: {exc.strerror}") from exc
+
+
+def _ask(host: KeyHost, request: dict[str, t.Any]) -> dict[str, t.Any]:
+    """Send a request to the forced command, and return its answer."""
+    try:
+        done = subprocess.run(
+            _ssh(host), input=json.dumps(request).encode("ascii"), capture_output=True, timeout=host.timeout, check=False
+        )
+    except OSError as exc:
+        raise PluginError(f"could not run ssh: {exc.strerror}") from exc
+    except subprocess.TimeoutExpired:
+        raise PluginError(f"{host.destination}: no answer within {host.timeout} seconds") from None
+    try:
+        answer = json.loads(done.stdout)
+        if "error" not in answer:
+            return {"signature": answer["signature"]}
+        said = str(answer["error"]["message"])
+    except (ValueError, KeyError, TypeError):
+        said = _ssh_failure(host, done)
+    raise PluginError(_CONTROL.sub(" ", said)[:2000])
+
+
+def _ssh(host: KeyHost) -> list[str]:
+    argv = ["ssh", "-T", "-p", str(host.port)]
+    # No question can be answered here, and a host key that is not known is never taken.
+    for option in ("BatchMode=yes", "StrictHostKeyChecking=yes", "ConnectTimeout=15", "ClearAllForwardings=yes"):
+        argv += ["-o", option]
+    if host.known_hosts:
+        argv += ["-o", f"UserKnownHostsFile={host.known_hosts}", "-o", "GlobalKnownHostsFile=/dev/null"]
+    if host.identity_file:
+        argv += ["-i", host.identity_file, "-o", "IdentitiesOnly=yes"]
+    return [*argv, "--", host.destination]
+
+
+def _ssh_failure(host: KeyHost, done: subprocess.CompletedProcess[bytes]) -> str:
+    said = done.stderr.decode("utf-8", "replace")
+    if "IDENTIFICATION HAS CHANGED" in said:
+        return (
+            f"{host.destination}: its ssh host key is not the one in {host.known_hosts or 'known_hosts'}. Nothing was sent. If "
+            "the host was set up anew, put its new key there; else somebody stands between."
+        )
+    lines = [line for line in said.splitlines() if line.strip()] or ["it said nothing"]
+    return f"{host.destination}: ssh ended with status {done.returncode}: {lines[-1][:300]}"
+
+
+def _encode(data: bytes) -> str:
+    return base64.b64encode(data).decode("ascii")
