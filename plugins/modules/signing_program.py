@@ -74,6 +74,11 @@ sha256:
   returned: always
   type: str
   sample: 5f0c
+mode:
+  description: The mode of the file, as four octal digits; null with O(state=absent).
+  returned: always
+  type: str
+  sample: "0755"
 reasons:
   description: Why the task failed; empty otherwise.
   returned: always
@@ -95,9 +100,10 @@ from ..module_utils._program import archive
 
 if t.TYPE_CHECKING:
     # Not run here, but packed: it is what the program consists of.
-    from ..module_utils._program import main as _main
+    from ..module_utils._program import main as _main  # noqa: F401
 
 _LIMIT = 4 * 1024 * 1024
+_MODE = 0o755
 
 
 def main() -> None:
@@ -112,7 +118,7 @@ def main() -> None:
     )
     params = module.params
     dest, dry_run = params["dest"], module.check_mode
-    empty: dict[str, t.Any] = {"changed": False, "path": dest, "sha256": None}
+    empty: dict[str, t.Any] = {"changed": False, "path": dest, "sha256": None, "mode": None}
     sha256 = None
     try:
         former = public_file.read_public_file(dest, limit=_LIMIT)
@@ -120,7 +126,7 @@ def main() -> None:
             program = archive.build(_source, interpreter=params["interpreter"])
             sha256 = hashlib.sha256(program).hexdigest()
             changed = public_file.ensure_public_file(
-                dest, program, is_former=archive.is_program, dry_run=dry_run, limit=_LIMIT, mode=0o755
+                dest, program, is_former=archive.is_program, dry_run=dry_run, limit=_LIMIT, mode=_MODE
             )
         else:
             changed = public_file.remove_public_file(dest, is_ours=archive.is_program, dry_run=dry_run, limit=_LIMIT)
@@ -128,7 +134,7 @@ def main() -> None:
         results.fail_with(module, exc, empty)
     before = {"sha256": hashlib.sha256(former).hexdigest()} if former is not None else {}
     results.finish(module, [], {
-        "changed": changed, "path": dest, "sha256": sha256,
+        "changed": changed, "path": dest, "sha256": sha256, "mode": f"{_MODE:04o}" if sha256 else None,
         **results.diff(module, before, {"sha256": sha256} if sha256 else {}, dest),
     })
 

@@ -24,6 +24,7 @@ import typing as t
 
 import bounding
 import copying
+import devices
 import making
 import playing
 import rendering
@@ -31,7 +32,7 @@ import signing
 import verifying
 from contest import Bench, Peer, Row, registry
 
-PARTS = ("verify", "sign", "play", "memory", "copy", "policy")
+PARTS = ("verify", "sign", "signers", "play", "memory", "copy", "policy")
 
 
 def measure(bench: Bench, parts: t.Collection[str], gibibytes: float) -> t.Iterator[Row]:
@@ -39,7 +40,9 @@ def measure(bench: Bench, parts: t.Collection[str], gibibytes: float) -> t.Itera
     making.key(bench)
     if "policy" in parts:
         yield from rendering.rows(bench)
-    if not set(parts) - {"policy"}:
+    if "signers" in parts:
+        yield from devices.rows(bench)
+    if not set(parts) - {"policy", "signers"}:
         return
     with registry(bench.folder / "from") as host, registry(bench.folder / "to") as second:
         images = [f"{host}/bench/image{number}:1" for number in range(bench.images)]

@@ -155,7 +155,7 @@ def registry(folder: pathlib.Path) -> t.Iterator[str]:
         "storage": {"filesystem": {"rootdirectory": str(folder / "data")}}, "http": {"addr": host, "secret": "any"},
     }))
     with started(["docker-registry", "serve", str(settings)]):
-        _wait_for(host)
+        wait_for(host)
         yield host
 
 
@@ -165,7 +165,7 @@ def far_away(host: str, *, milliseconds: int) -> t.Iterator[str]:
     port = free_ports.free_ports(1)[0]
     upstream = host.partition(":")[2]
     with started([sys.executable, str(TOOLS / "delay_proxy.py"), str(port), upstream, str(milliseconds)]):
-        _wait_for(f"127.0.0.1:{port}")
+        wait_for(f"127.0.0.1:{port}")
         yield f"127.0.0.1:{port}"
 
 
@@ -181,7 +181,8 @@ def started(command: t.Sequence[str], **options: t.Any) -> t.Iterator[subprocess
         process.wait(10)
 
 
-def _wait_for(host: str) -> None:
+def wait_for(host: str) -> None:
+    """Wait until HOST:PORT takes connections."""
     name, port = host.split(":")
     for _attempt in range(100):
         with contextlib.suppress(OSError), socket.create_connection((name, int(port)), timeout=1):

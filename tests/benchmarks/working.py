@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 import typing as t
 
 from ansible_collections.hallmark.signing.plugins.module_utils._oci.concurrency import map_ordered
@@ -62,6 +63,27 @@ def sign(images: Images, given: dict[str, t.Any]) -> list[dict[str, t.Any]]:
     return [one.as_dict() for one in done]
 
 
+def signatures(_images: Images, given: dict[str, t.Any]) -> list[dict[str, t.Any]]:
+    """Make C(count) signatures by one signer, named as in the option C(signers); return how long each took."""
+    from ansible_collections.hallmark.signing.plugins.module_utils._keys.signers import command, uri
+    from ansible_collections.hallmark.signing.plugins.module_utils._keys.signers import file as file_signer
+
+    signer: t.Any
+    if "uri" in given:
+        signer = uri.load(given["uri"], pin=given["pin"].encode() if "pin" in given else None)
+    elif "command" in given:
+        signer = command.load(given["command"], public_key_path=given["public"])
+    else:
+        signer = file_signer.load(given["key"], passphrase=None, key_id=None)
+    taken = []
+    for number in range(given["count"] + 1):
+        begun = time.perf_counter()
+        signer.sign(b"payload %d" % number)
+        taken.append((time.perf_counter() - begun) * 1000)
+    # The first one pays for what is loaded late.
+    return [{"reasons": [], "milliseconds": taken[1:]}]
+
+
 def install(_images: Images, given: dict[str, t.Any]) -> list[dict[str, t.Any]]:
     """Install C(policy) for an C(enforcer) of some C(version) in the folder C(dest)."""
     import datetime
@@ -87,6 +109,6 @@ def peak() -> float:
 
 def main() -> None:
     """Do the work that the command line names."""
-    work = {"copy": copy, "verify": verify, "sign": sign, "install": install}[sys.argv[1]]
+    work = {"copy": copy, "verify": verify, "sign": sign, "signatures": signatures, "install": install}[sys.argv[1]]
     results = work(Images(SETTINGS), json.load(sys.stdin))
     print(json.dumps({"memory": peak(), "results": results}))

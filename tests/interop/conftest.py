@@ -22,7 +22,7 @@ import typing as t
 from dataclasses import dataclass
 
 import pytest
-from ansible_collections.hallmark.signing.plugins.module_utils._keys import algorithms, making, pem, private_key
+from ansible_collections.hallmark.signing.plugins.module_utils._keys import algorithms, making, pem, writing
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -224,8 +224,8 @@ def make_key(tmp_path_factory: pytest.TempPathFactory) -> t.Callable[[str], KeyF
             base.with_suffix(".pub"),
         )
         for path, data in (
-            (files.pem, private_key.write_private_key(private, format="pem", passphrase=None)),
-            (files.cosign, private_key.write_private_key(private, format="cosign", passphrase=PASSWORD.encode())),
+            (files.pem, writing.write_private_key(private, format="pem", passphrase=None)),
+            (files.cosign, writing.write_private_key(private, format="cosign", passphrase=PASSWORD.encode())),
         ):
             path.touch(mode=0o600)
             path.write_bytes(data)

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 
 import pytest
 from ansible_collections.hallmark.signing.plugins.module_utils._errors import HallmarkError
-from ansible_collections.hallmark.signing.plugins.module_utils._keys import private_key
+from ansible_collections.hallmark.signing.plugins.module_utils._keys import writing
 from ansible_collections.hallmark.signing.plugins.module_utils._oci import reference as references
 from ansible_collections.hallmark.signing.plugins.module_utils._signing import certificate_path, identity
 from ansible_collections.hallmark.signing.tests.unit.plugins.module_utils._signing import certificate_bench as bench
@@ -221,7 +221,7 @@ ROWS = (
 def leaf_key(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
     """The private key of every leaf, in cosign's format."""
     path = tmp_path_factory.mktemp("leaf") / "leaf.key"
-    path.write_bytes(private_key.write_private_key(
+    path.write_bytes(writing.write_private_key(
         bench.Subject("leaf").key, format="cosign", passphrase=PASSWORD.encode()
     ))
     return path

@@ -26,7 +26,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import quote, urlsplit
 
 import pytest
-from ansible_collections.hallmark.signing.plugins.module_utils._keys import algorithms, making, pem, private_key
+from ansible_collections.hallmark.signing.plugins.module_utils._keys import algorithms, making, pem, writing
 from ansible_collections.hallmark.signing.tests.unit.fake_registry import FakeRegistry
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -77,7 +77,7 @@ def _client() -> tuple[bytes, bytes]:
         .sign(key, hashes.SHA256())
     )
     return (
-        private_key.write_private_key(key, format="pem", passphrase=None),
+        writing.write_private_key(key, format="pem", passphrase=None),
         certificate.public_bytes(serialization.Encoding.PEM),
     )
 
@@ -94,8 +94,8 @@ def canaries(tmp_path_factory: pytest.TempPathFactory) -> Canaries:
         (given / name).write_text(text + "\n")
         (given / name).chmod(0o600)
     key = making.generate(algorithms.by_name("ecdsa-p256"))
-    plain = private_key.write_private_key(key, format="pem", passphrase=None)
-    encrypted = private_key.write_private_key(key, format="pem", passphrase=words["passphrase"].encode())
+    plain = writing.write_private_key(key, format="pem", passphrase=None)
+    encrypted = writing.write_private_key(key, format="pem", passphrase=words["passphrase"].encode())
     (given / "public.pub").write_text(pem.public_key(key.public_key(), where="canary").pem)
     client, certificate = _client()
     (given / "client.pem").write_bytes(certificate)

@@ -17,10 +17,12 @@ import re
 import shutil
 import subprocess
 import typing as t
+from contextlib import suppress
 from dataclasses import dataclass
 
 from .._errors import CustodyError
 from . import public_file, storage
+from .private_file import temporary_path
 
 TIMER, AGE, BOOT, MEMORY, USE = "systemd_timer", "tmpfiles_age", "tmpfiles_boot", "memory", "check_at_use"
 _BOOTED = "/run/systemd/system"
@@ -28,17 +30,28 @@ _PERSISTENT, _VOLATILE = "/etc/tmpfiles.d", "/run/tmpfiles.d"
 # What needs no quoting in rules and units, and is no pattern there.
 _PLAIN_PATH = re.compile(r"/[A-Za-z0-9._/@:+=,-]+")
 _TIMEOUT = 30
-# systemd that knows by which times files are aged: m is the time of their last change.
+# systemd that knows by which times files are aged: c and m are those of the last change of their entry and of their bytes.
 _AGE_BY = 250
 
 
 @dataclass(frozen=True)
 class Guard:
-    """The timer and the rule of one export."""
+    """The timer and the rule of one export, and where else its rule may lie."""
 
     export_id: str
     paths: tuple[str, ...]
-    rule: str
+    in_memory: bool
+
+    @property
+    def rule(self) -> str:
+        """The rule: where the copy is gone with the next boot, so is it."""
+        return self.rules[0 if self.in_memory else 1]
+
+    @property
+    def rules(self) -> tuple[str, str]:
+        """Both places of the rule."""
+        name = f"hallmark-export-{self.export_id}.conf"
+        return os.path.join(_VOLATILE, name), os.path.join(_PERSISTENT, name)
 
     @property
     def unit(self) -> str:
@@ -46,87 +59,132 @@ class Guard:
         return f"hallmark-export-{self.export_id}"
 
 
-def guard(export_id: str, paths: t.Sequence[str]) -> Guard:
-    """Return the guard of an export of these files.
+def guard(export_id: str, path: str, chain_path: str | None) -> Guard:
+    """Return the guard of an export: of its files, and of what a killed process leaves of the copy."""
+    mount = storage.mount_of(os.path.dirname(path))
+    paths = (path, temporary_path(path), *([chain_path] if chain_path else []))
+    return Guard(export_id, paths, in_memory=mount is not None and mount.is_memory)
+
+
+def require(guarded: Guard) -> None:
+    """Refuse an export that nothing would end.
 
     Raises CustodyError: expiry_unenforceable where no timer can be armed, input_invalid for paths that units cannot name.
     """
-    if os.geteuid() != 0:
-        raise _unenforceable(paths[0], "only root can arm a timer of the system", "Run the task with become.")
+    path = guarded.paths[0]
+    if not _is_root():
+        raise _unenforceable(path, "only root can arm a timer of the system", "Run the task with become.")
     if not os.path.isdir(_BOOTED) or not all(map(shutil.which, ("systemd-run", "systemctl"))):
-        raise _unenforceable(paths[0], "this host was not booted with systemd", "Export without expires_in, and remove it.")
-    for path in paths:
-        if not _PLAIN_PATH.fullmatch(path):
+        raise _unenforceable(path, "this host was not booted with systemd", "Export without expires_in, and remove it.")
+    for one in guarded.paths:
+        if not _PLAIN_PATH.fullmatch(one):
             raise CustodyError(
-                code="input_invalid", object=path, attempt="arm a timer for it",
+                code="input_invalid", object=one, attempt="arm a timer for it",
                 cause="it has other characters than letters, digits and ._/@:+=,-", advice="Choose another path.",
             )
-    mount = storage.mount_of(os.path.dirname(paths[0]))
-    folder = _VOLATILE if mount is not None and mount.is_memory else _PERSISTENT
-    return Guard(export_id, tuple(paths), os.path.join(folder, f"hallmark-export-{export_id}.conf"))
 
 
-def arm(armed: Guard, *, expires_at: datetime.datetime, seconds: int, alone: bool) -> tuple[str, ...]:
-    """Arm the timer and the rule before the copy is written; return what will enforce its end.
+def arm(guarded: Guard, *, expires_at: datetime.datetime, remaining: int, age: int | None) -> None:
+    """Arm the timer and the rule, before the copy is written. C(remaining) is how many seconds are left.
 
-    With C(alone), nothing else lies in the folder, and its files may be aged. Raises CustodyError (expiry_unenforceable,
-    write_failed); nothing is left armed then.
+    With C(age), nothing else lies in the folder, and its files may be removed when they are so many seconds old. Raises
+    CustodyError (expiry_unenforceable, write_failed); nothing is left armed then.
     """
-    enforced = [TIMER]
     try:
-        _write_rule(armed, seconds if alone else None)
-        if alone:
-            enforced.append(AGE)
-        enforced.append(MEMORY if armed.rule.startswith(_VOLATILE) else BOOT)
-        _start_timer(armed, expires_at)
+        # The timer takes the rule away, too: a process that is killed in between leaves nothing without an end.
+        _start_timer(guarded, expires_at, remaining)
+        _write_rule(guarded, age)
     except BaseException:
-        disarm(armed)
+        disarm(guarded)
         raise
-    return (*enforced, USE)
 
 
-def is_armed(armed: Guard) -> bool:
+def is_armed(guarded: Guard) -> bool:
     """Say whether the timer waits."""
-    return _run(["systemctl", "is-active", "--quiet", f"{armed.unit}.timer"]).returncode == 0
+    return _is_active(f"{guarded.unit}.timer")
 
 
-def disarm(armed: Guard) -> None:
-    """Take the timer and the rule away; what is not there is no error."""
-    _run(["systemctl", "stop", "--quiet", f"{armed.unit}.timer"])
-    public_file.remove_public_file(armed.rule, is_ours=_is_rule, dry_run=False)
+def enforced(guarded: Guard) -> tuple[str, ...]:
+    """Return what ends the export, as it stands at this moment."""
+    lines = [line for path in guarded.rules for line in (public_file.read_public_file(path) or b"").splitlines()]
+    return _enforced(
+        guarded, timer=is_armed(guarded), boot=any(line.startswith(b"r!") for line in lines),
+        age=any(line.startswith(b"e ") for line in lines),
+    )
 
 
-def no_longer_alone(armed: Guard) -> None:
+def foreseen(guarded: Guard, *, alone: bool) -> tuple[str, ...]:
+    """Return what would end the export if it were armed."""
+    return _enforced(guarded, timer=True, boot=True, age=alone)
+
+
+def disarm(guarded: Guard) -> None:
+    """Take the timer and the rule away; what is not there is no error. Raises CustodyError for a rule that stays."""
+    try:
+        # The timer last: a rule without one would have no end, and an age.
+        for path in guarded.rules:
+            public_file.remove_public_file(path, is_ours=_is_rule, dry_run=False)
+    finally:
+        _run(["systemctl", "stop", "--quiet", f"{guarded.unit}.timer"])
+
+
+def no_longer_alone(guarded: Guard) -> None:
     """Take the age out of the rule of an export: another file came into its folder, and would be aged with it."""
-    if os.path.exists(armed.rule):
-        _write_rule(armed, None)
+    if os.path.exists(guarded.rule):
+        _write_rule(guarded, None)
 
 
-def _start_timer(armed: Guard, expires_at: datetime.datetime) -> None:
+def _enforced(guarded: Guard, *, timer: bool, boot: bool, age: bool) -> tuple[str, ...]:
+    found = [TIMER] if timer else []
+    if age and _is_active("systemd-tmpfiles-clean.timer"):
+        found.append(AGE)
+    if guarded.in_memory:
+        found.append(MEMORY)
+    elif boot and _run(["systemctl", "is-enabled", "--quiet", "systemd-tmpfiles-setup.service"]).returncode == 0:
+        found.append(BOOT)
+    return (*found, USE)
+
+
+def _is_active(unit: str) -> bool:
+    return _run(["systemctl", "is-active", "--quiet", unit]).returncode == 0
+
+
+def _start_timer(guarded: Guard, expires_at: datetime.datetime, remaining: int) -> None:
     remove = shutil.which("rm") or "/bin/rm"
     done = _run([
-        "systemd-run", "--quiet", f"--unit={armed.unit}", f"--on-calendar={expires_at:%Y-%m-%d %H:%M:%S} UTC",
+        "systemd-run", "--quiet", f"--unit={guarded.unit}",
+        # Both, whichever is first: clocks are set back, and the other one stands still while the host sleeps.
+        f"--on-calendar={expires_at:%Y-%m-%d %H:%M:%S} UTC", f"--on-active={remaining}s",
         # By default a timer may be a minute late; and a spent one would keep its name.
         "--timer-property=AccuracySec=1s", "--timer-property=RemainAfterElapse=no",
-        f"--description=Take the exported key {armed.paths[0]} away", "--collect",
-        remove, "-f", "--", *armed.paths, armed.rule,
+        f"--description=Take the exported key {guarded.paths[0]} away", "--collect",
+        remove, "-f", "--", *guarded.paths, guarded.rule,
     ])
-    if done.returncode != 0 or not is_armed(armed):
+    if done.returncode != 0 or not is_armed(guarded):
         said = done.stderr.strip().splitlines()[-1:] or ["the timer is not active"]
-        raise _unenforceable(armed.paths[0], f"systemd-run: {said[0][:200]}", "Mend systemd on this host, and run again.")
+        raise _unenforceable(guarded.paths[0], f"systemd-run: {said[0][:200]}", "Mend systemd on this host, and run again.")
 
 
-def _write_rule(armed: Guard, seconds: int | None) -> None:
-    lines = ["# Of an exported key; hallmark.signing.key_export takes it away.", *(f"r! {path}" for path in armed.paths)]
-    if seconds is not None:
-        by = "m:" if _systemd_version() >= _AGE_BY else ""
-        lines.append(f"e {os.path.dirname(armed.paths[0])} - - - {by}{seconds}s")
-    folder = os.path.dirname(armed.rule)
-    if not os.path.isdir(folder):
-        os.makedirs(folder, 0o755, exist_ok=True)
+def _write_rule(guarded: Guard, age: int | None) -> None:
+    # The rule takes itself away at the next boot, with what it is about: else it would take away what comes there later.
+    lines = [
+        "# Of an exported key; hallmark.signing.key_export takes it away.",
+        *(f"r! {path}" for path in (*guarded.paths, guarded.rule)),
+    ]
+    if age is not None:
+        # Not by when it was read. A file that was moved here keeps the time of its last change, but not that of its entry.
+        by = "cm:" if _systemd_version() >= _AGE_BY else ""
+        lines.append(f"e {os.path.dirname(guarded.paths[0])} - - - {by}{age}s")
+    with suppress(OSError):
+        # Such a folder is open to all; a private one would be made otherwise. What is wrong is told below.
+        os.makedirs(os.path.dirname(guarded.rule), 0o755, exist_ok=True)
     public_file.ensure_public_file(
-        armed.rule, ("\n".join(lines) + "\n").encode("ascii"), is_former=_is_rule, dry_run=False
+        guarded.rule, ("\n".join(lines) + "\n").encode("ascii"), is_former=_is_rule, dry_run=False
     )
+
+
+def _is_root() -> bool:
+    return os.geteuid() == 0
 
 
 def _is_rule(data: bytes) -> bool:

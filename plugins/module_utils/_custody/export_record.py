@@ -12,11 +12,14 @@ from __future__ import annotations
 
 import datetime
 import os
+import re
 import typing as t
 from dataclasses import asdict, dataclass, fields
 
 from .._keys.lease import rfc3339
 from . import journal
+
+_EXPORT_ID = re.compile(r"[0-9a-f]{16}")
 
 Event = t.Literal["exported", "removed", "expired", "gone"]
 
@@ -54,28 +57,50 @@ def default_path() -> str:
 
 
 def live(path: str) -> dict[str, Export]:
-    """Return the exports that nothing but their making is recorded of, by id. Raises CustodyError (journal_broken)."""
-    names = {field.name for field in fields(Export)}
+    """Return the exports that nothing but their making is recorded of, by id.
+
+    Raises CustodyError: journal_broken, destination_unsafe for a record that somebody else could have written.
+    """
+    return fold(journal.read(path), path)
+
+
+def fold(entries: t.Iterable[journal.Entry], path: str) -> dict[str, Export]:
+    """Return the live exports of the entries of a record. Raises CustodyError (journal_broken)."""
     found: dict[str, Export] = {}
-    for entry in journal.read(path):
-        export_id = str(entry.members.get("export_id"))
-        if entry.members.get("event") != "exported":
-            found.pop(export_id, None)
-            continue
-        try:
-            members: dict[str, t.Any] = {name: value for name, value in entry.members.items() if name in names}
-            found[export_id] = Export(**{**members, "enforced_by": tuple(members["enforced_by"])})
-        except (TypeError, KeyError):
-            raise journal.broken(path, entry.sequence, "it is no export of ours") from None
+    for entry in entries:
+        if entry.members.get("event") == "exported":
+            made = _export(entry, path)
+            found[made.export_id] = made
+        else:
+            found.pop(str(entry.members.get("export_id")), None)
     return found
 
 
-def write(path: str, export: Export, event: Event, *, now: datetime.datetime) -> dict[str, t.Any]:
+def _export(entry: journal.Entry, path: str) -> Export:
+    names = {field.name for field in fields(Export)}
+    members: dict[str, t.Any] = {name: value for name, value in entry.members.items() if name in names}
+    try:
+        made = Export(**{**members, "enforced_by": tuple(members["enforced_by"])})
+        rfc3339_or_none = made.expires_at is None or moment(made.expires_at)
+        # The id becomes part of names of files and units, and paths are removed.
+        if rfc3339_or_none and _EXPORT_ID.fullmatch(made.export_id) and made.path.startswith("/"):
+            return made
+    except (TypeError, KeyError, ValueError, AttributeError):
+        pass
+    raise journal.broken(path, entry.sequence, "it is no export of ours")
+
+
+def moment(text: str) -> datetime.datetime:
+    """Return a time of the record. Raises ValueError, TypeError."""
+    return datetime.datetime.strptime(text, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=datetime.timezone.utc)
+
+
+def write(record: journal.Writer, export: Export, event: Event, *, now: datetime.datetime) -> dict[str, t.Any]:
     """Record an event of an export, durably; return the entry, for a second record elsewhere. Raises CustodyError."""
     members: dict[str, t.Any] = {"time": rfc3339(now), "event": event}
     if event == "exported":
         members.update({**asdict(export), "enforced_by": list(export.enforced_by), "uid": os.geteuid()})
     else:
         members.update({"export_id": export.export_id, "key_id": export.key_id, "path": export.path})
-    head = journal.append(path, members)
+    head = record.append(members)
     return {"sequence": head.sequence, **members, "hash": head.hash}

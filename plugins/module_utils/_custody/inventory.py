@@ -126,8 +126,8 @@ def _describe_lineage(entry: KeyEntry, passphrase: bytes | None, expected: Expec
 
 def _copies_of_certbot(entry: KeyEntry, passphrase: bytes | None) -> t.Iterator[Problem]:
     """Yield the copies that Certbot before 2.3 keeps of every key, and does not take away."""
-    folder = os.path.normpath(os.path.join(os.path.abspath(entry.path), "..", "..", "keys"))
-    if entry.key_id is None:
+    folder = os.path.join(os.path.dirname(os.path.dirname(os.path.realpath(entry.path))), "keys")
+    if entry.key_id is None or not os.path.isdir(folder):
         return
     for copy in sweep.copies([folder], passphrase=passphrase):
         if entry.key_id in copy.key_ids:

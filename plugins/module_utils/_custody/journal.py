@@ -14,15 +14,15 @@ import hashlib
 import json
 import os
 import typing as t
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from .._errors import CustodyError
-from .private_file import PUBLIC_MODE, open_appendable
+from .private_file import PUBLIC_MODE, open_appendable, open_readable
 
 START = "0" * 64
 MAX_LINE = 16 * 1024
 _TAIL = 1024 * 1024
-_BEGIN = b'{"sequence":'
 
 
 @dataclass(frozen=True)
@@ -59,6 +59,11 @@ class Writer:
         self._stream = stream
         self._path = path
 
+    def entries(self) -> tuple[Entry, ...]:
+        """Return all entries, whose chain is checked. Raises CustodyError as the function C(read())."""
+        self._stream.seek(0)
+        return _chained(self._stream.read(), self._path)
+
     def recent(self) -> t.Iterator[Entry]:
         """Yield the last entries, newest first: those of the last MiB."""
         yield from _backwards(self._stream, self._path)
@@ -68,21 +73,24 @@ class Writer:
         return _append(self._stream, self._path, members)
 
 
+@contextmanager
+def opened(path: str, *, mode: int = PUBLIC_MODE) -> t.Iterator[Writer]:
+    """Hold a journal, which is made if it is missing; others wait. Raises CustodyError as the function C(append())."""
+    with open_appendable(path, mode=mode) as stream:
+        yield Writer(stream, path)
+
+
 def read(path: str) -> tuple[Entry, ...]:
     """Return all entries of a journal, whose chain is checked; nothing for a missing file.
 
-    An unfinished last line is left out. Raises CustodyError: journal_broken, that names the first bad line; not_found.
+    An unfinished last line is left out. Raises CustodyError: journal_broken, that names the first bad line;
+    destination_unsafe for a file that somebody else could have written, write_failed.
     """
-    try:
-        with open(path, "rb") as stream:
-            data = stream.read()
-    except FileNotFoundError:
-        return ()
-    except OSError as exc:
-        raise CustodyError(
-            code="not_found", object=path, attempt="read the record", cause=exc.strerror or type(exc).__name__,
-            advice="Check that the user of this task may read it.",
-        ) from exc
+    with open_readable(path) as stream:
+        return _chained(stream.read(), path) if stream else ()
+
+
+def _chained(data: bytes, path: str) -> tuple[Entry, ...]:
     entries: list[Entry] = []
     previous = START
     for number, line in enumerate(data.split(b"\n")[:-1], 1):
@@ -95,12 +103,11 @@ def read(path: str) -> tuple[Entry, ...]:
 
 
 def _append(stream: t.BinaryIO, path: str, members: t.Mapping[str, t.Any]) -> Head:
-    _cut_unfinished(stream, path)
     last = next(_backwards(stream, path), None)
     sequence, previous = (last.sequence + 1, last.hash) if last else (1, START)
-    line = json.dumps(
-        {"sequence": sequence, "previous": previous, **members}, ensure_ascii=True, separators=(",", ":"),
-    ).encode("ascii")
+    link = {"sequence": sequence, "previous": previous}
+    _cut_unfinished(stream, path, _line(link)[:-1])
+    line = _line({**link, **members})
     if len(line) > MAX_LINE:
         raise broken(path, sequence, f"what is to be written has {len(line)} bytes, more than {MAX_LINE}")
     stream.seek(0, os.SEEK_END)
@@ -111,8 +118,12 @@ def _append(stream: t.BinaryIO, path: str, members: t.Mapping[str, t.Any]) -> He
     return Head(sequence, hashlib.sha256(line).hexdigest())
 
 
-def _cut_unfinished(stream: t.BinaryIO, path: str) -> None:
-    """Cut off the part of a line that an interrupted writer of ours left. Raises CustodyError for anything else."""
+def _line(members: t.Mapping[str, t.Any]) -> bytes:
+    return json.dumps(members, ensure_ascii=True, separators=(",", ":")).encode("ascii")
+
+
+def _cut_unfinished(stream: t.BinaryIO, path: str, begin: bytes) -> None:
+    """Cut off the part of the very line that an interrupted writer left. Raises CustodyError for anything else."""
     size = stream.seek(0, os.SEEK_END)
     start = max(0, size - _TAIL)
     stream.seek(start)
@@ -120,7 +131,7 @@ def _cut_unfinished(stream: t.BinaryIO, path: str) -> None:
     rest = tail[tail.rfind(b"\n") + 1:]
     if not rest:
         return
-    if len(rest) > MAX_LINE or rest[:len(_BEGIN)] != _BEGIN[:len(rest)]:
+    if len(rest) > MAX_LINE or rest[:len(begin)] != begin[:len(rest)]:
         raise broken(path, None, "it does not end with an entry of ours")
     stream.truncate(size - len(rest))
 
@@ -133,6 +144,8 @@ def _backwards(stream: t.BinaryIO, path: str) -> t.Iterator[Entry]:
     if start:
         # Its beginning was not read.
         del lines[:1]
+        if not lines:
+            raise broken(path, None, "its last line is longer than any of ours")
     for line in reversed(lines):
         yield _entry(line, path, None)
 
@@ -141,7 +154,7 @@ def _entry(line: bytes, path: str, number: int | None) -> Entry:
     try:
         members = json.loads(line)
         sequence = members["sequence"]
-        if not isinstance(sequence, int) or isinstance(sequence, bool):
+        if not isinstance(sequence, int) or isinstance(sequence, bool) or not isinstance(members["previous"], str):
             raise ValueError
     except (ValueError, KeyError, TypeError, RecursionError):
         raise broken(path, number, "it is no entry of ours") from None

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from .._errors import CustodyError, KeyFileError
 from .._keys import lease as leases
-from .._keys import pem, private_key
+from .._keys import pem, private_key, writing
 from .._keys.fingerprint import expect_key_id, require_key_id
 from .._keys.lease import Lease
 from .private_file import Attributes, Found, PrivateFolder, mode_text, open_parent
@@ -83,7 +83,7 @@ def ensure_present(
         if folder is not None and found is not None:
             return _keep(path, folder, name, found, wanted, dry_run=dry_run)
     # All that can be refused is refused before anything is made.
-    private_key.require_writable(format=wanted.format, passphrase=wanted.passphrase)
+    writing.require_writable(format=wanted.format, passphrase=wanted.passphrase)
     if wanted.key_id is not None:
         require_key_id(wanted.key_id, option="key_id")
     key = make()
@@ -96,7 +96,7 @@ def ensure_present(
     public = pem.public_key(key.public_key(), where=path) if key else None
     if public is not None:
         expect_key_id(public.key_id, wanted.key_id, where=path)
-    data = private_key.write_private_key(key, format=wanted.format, passphrase=wanted.passphrase) if key else b""
+    data = writing.write_private_key(key, format=wanted.format, passphrase=wanted.passphrase) if key else b""
     data = (wanted.lease.encode() if wanted.lease else b"") + data
     require_local(os.path.dirname(os.path.abspath(path)))
     with open_parent(path, create=not dry_run) as (folder, name):

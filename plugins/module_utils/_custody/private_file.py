@@ -199,8 +199,23 @@ class PrivateFolder:
             os.unlink(name, dir_fd=self._fd)
             os.fsync(self._fd)
 
+    def open_readable(self, name: str) -> int | None:
+        """Return a descriptor of a file that only root and this user can change; None if it is missing.
+
+        Raises CustodyError (destination_unsafe), and as C(inspect()).
+        """
+        where = os.path.join(self.path, name)
+        with _failing(where, "open it"):
+            if self._status(name) is None:
+                return None
+            fd = os.open(name, _READ, dir_fd=self._fd)
+        return _trusted_file(fd, where)
+
     def open_appendable(self, name: str, mode: int) -> int:
-        """Return a descriptor of the file of that name, which is made if it is missing. Raises CustodyError."""
+        """Return a descriptor of the file of that name, which is made if it is missing.
+
+        Raises CustodyError as C(open_readable()).
+        """
         where = os.path.join(self.path, name)
         with _failing(where, "open it"):
             try:
@@ -210,7 +225,7 @@ class PrivateFolder:
             except FileExistsError:
                 self._status(name)
                 fd = os.open(name, _APPEND, dir_fd=self._fd)
-        return fd
+        return _trusted_file(fd, where)
 
     def sweep(self, name: str) -> None:
         """Remove what an interrupted write of that name left behind."""
@@ -270,10 +285,7 @@ def open_parent(
     With C(create), missing folders are made with mode 0700. Raises CustodyError: destination_unsafe when
     somebody else could change what is there, write_failed, input_invalid.
     """
-    whole = os.path.join(os.getcwd(), path)
-    folder, name = os.path.split(whole)
-    if not name or name == ".." or ".." in folder.split("/") or "\0" in whole:
-        raise _invalid(path, "it does not name a file, or contains '..'", "Give the absolute path of the file.")
+    folder, name = os.path.split(_whole(path))
     with _failing(folder, "go there"):
         fd = _walk(folder, create=create)
     try:
@@ -285,6 +297,33 @@ def open_parent(
                 os.close(fd)
 
 
+def real_path(path: str) -> str:
+    """Return the one path of a file by which it is recorded: absolute, without links on the way to its folder.
+
+    Raises CustodyError as C(open_parent()): a link of another user is refused before it is followed.
+    """
+    with open_parent(path, create=False) as (_folder, name):
+        return os.path.join(os.path.realpath(os.path.dirname(_whole(path))), name)
+
+
+def temporary_path(path: str) -> str:
+    """Return where a file is written before it gets its name, and may be left by a write that was killed."""
+    folder, name = os.path.split(path)
+    return os.path.join(folder, _temporary(name))
+
+
+@contextmanager
+def open_readable(path: str) -> t.Iterator[t.BinaryIO | None]:
+    """Open a file that nobody else can have changed; None if it is missing. Raises CustodyError as C(open_parent())."""
+    with open_parent(path, create=False) as (folder, name):
+        fd = folder.open_readable(name) if folder else None
+        if fd is None:
+            yield None
+            return
+        with _failing(path, "read it"), os.fdopen(fd, "rb") as stream:
+            yield stream
+
+
 @contextmanager
 def open_appendable(path: str, *, mode: int) -> t.Iterator[t.BinaryIO]:
     """Open a file for reading and appending, made with C(mode) if it is missing; nobody else may hold it meanwhile.
@@ -293,10 +332,19 @@ def open_appendable(path: str, *, mode: int) -> t.Iterator[t.BinaryIO]:
     """
     with open_parent(path, create=True) as (folder, name):
         fd = t.cast(PrivateFolder, folder).open_appendable(name, mode)
-        with os.fdopen(fd, "r+b") as stream, _failing(path, "write to it"):
+        # In this order: what was not written yet is written when the stream is closed, which fails again.
+        with _failing(path, "write to it"), os.fdopen(fd, "r+b") as stream:
             # The lock goes with the descriptor.
             fcntl.flock(fd, fcntl.LOCK_EX)
             yield stream
+
+
+def _whole(path: str) -> str:
+    whole = os.path.join(os.getcwd(), path)
+    folder, name = os.path.split(whole)
+    if not name or name == ".." or ".." in folder.split("/") or "\0" in whole:
+        raise _invalid(path, "it does not name a file, or contains '..'", "Give the absolute path of the file.")
+    return whole
 
 
 def _walk(folder: str, *, create: bool) -> int | None:
@@ -376,6 +424,15 @@ def _check_step(above: os.stat_result, child: os.stat_result, here: str, below: 
 def _check_parent(status: os.stat_result, here: str) -> None:
     if not _is_trusted(status) or status.st_mode & 0o022:
         raise unsafe(here, "it belongs to another user, or can be written by its group or others")
+
+
+def _trusted_file(fd: int, where: str) -> int:
+    """Return C(fd), if nobody else can write to that file. Raises CustodyError (destination_unsafe)."""
+    status = os.fstat(fd)
+    if not _is_trusted(status) or status.st_mode & 0o022:
+        os.close(fd)
+        raise unsafe(where, "it belongs to another user, or can be written by its group or others")
+    return fd
 
 
 def _is_trusted(status: os.stat_result) -> bool:

@@ -45,7 +45,7 @@ def lineage(path: str, *, passphrase: bytes | None = None) -> Source:
 def read_pair(source: Source, *, delay: float = _PAIR_DELAY) -> Pair:
     """Read key and chain, again for up to three seconds while they do not belong together.
 
-    Raises KeyFileError (key_mismatch when they still do not, and all of reading).
+    Raises KeyFileError (key_mismatch when they still do not, input_invalid for an export that ends, and all of reading).
     """
     for attempt in range(_PAIR_ATTEMPTS):
         if attempt:
@@ -58,7 +58,13 @@ def read_pair(source: Source, *, delay: float = _PAIR_DELAY) -> Pair:
             if attempt == _PAIR_ATTEMPTS - 1 or source.chain_path is None:
                 raise
             continue
-        lease.require_usable(key_file_bytes, where=source.private_key_path)
+        made = lease.require_usable(key_file_bytes, where=source.private_key_path)
+        if made is not None and (made.once or made.expires_at is not None):
+            raise KeyFileError(
+                code="input_invalid", object=source.private_key_path, attempt="export the key",
+                cause=f"it is itself export {made.export_id}, which has an end, and its copies would outlive it",
+                advice="Export from the key itself.",
+            )
         private = private_key.read_private_key(
             key_file_bytes, passphrase=source.passphrase, where=source.private_key_path
         )

@@ -21,10 +21,11 @@ _SWAPS = "/proc/swaps"
 _MEMORY = frozenset(["tmpfs", "ramfs"])
 # What is written there leaves the host, or is kept by somebody else.
 _NETWORK = frozenset([
-    "9p", "afs", "beegfs", "ceph", "cifs", "coda", "gfs2", "glusterfs", "lustre", "ncpfs", "nfs", "nfs4", "ocfs2", "orangefs",
-    "smb3", "smbfs", "vboxsf", "virtiofs", "fuse.ceph", "fuse.curlftpfs", "fuse.gcsfuse", "fuse.glusterfs", "fuse.rclone",
-    "fuse.s3fs", "fuse.sshfs", "fuse.vmhgfs-fuse",
+    "9p", "acfs", "afs", "beegfs", "ceph", "cifs", "coda", "davfs", "gfs", "gfs2", "glusterfs", "gpfs", "kafs", "lustre", "ncpfs",
+    "nfs", "nfs4", "ocfs2", "orangefs", "panfs", "prl_fs", "pvfs2", "smb3", "smbfs", "vboxsf", "virtiofs", "vmhgfs",
 ])
+# A program keeps it, which may send it anywhere. Only containers without root lie on one that does not.
+_LOCAL_FUSE = frozenset(["fuse.fuse-overlayfs"])
 _OCTAL = re.compile(r"\\([0-7]{3})")
 
 
@@ -43,8 +44,9 @@ class Mount:
 
     @property
     def is_network(self) -> bool:
-        """Whether what is written there goes to other machines."""
-        return self.type in _NETWORK
+        """Whether what is written there goes to other machines, or to a program that may send it there."""
+        is_fuse = self.type.partition(".")[0] == "fuse"
+        return self.type in _NETWORK or (is_fuse and self.type not in _LOCAL_FUSE)
 
 
 def mount_of(path: str, *, mounts: str = _MOUNTS) -> Mount | None:
@@ -66,7 +68,7 @@ def require_local(path: str, *, mounts: str = _MOUNTS) -> None:
     if mount is not None and mount.is_network:
         raise CustodyError(
             code="destination_unsafe", object=path, attempt="keep a private file here",
-            cause=f"{mount.point} is a network file system ({mount.type})",
+            cause=f"{mount.point} is kept by another machine, or by a program that may send it there ({mount.type})",
             advice="Choose a place on this host, such as /run.",
         )
 

@@ -37,23 +37,13 @@ class Wanted:
 def check(wanted: t.Sequence[Wanted], repositories: t.Sequence[str] | None) -> list[tuple[str, Claim]]:
     """Return the claims with their repositories, if the key may sign all of them.
 
-    Raises VerificationError: input_invalid, digest_mismatch, reference_mismatch; FormatError for a pattern that is none.
+    Raises VerificationError: input_invalid, digest_mismatch, reference_mismatch, limit_exceeded; FormatError for a
+    pattern or a name that is none.
     """
-    found = []
-    limit = None
+    caller = None
     if repositories is not None:
-        limit = limits.Caller("this task", tuple(map(pattern.parse, repositories)), limits.MAX_PER_HOUR)
-    for one in wanted:
-        claim = claims.make(
-            format=one.format, digest=one.digest, annotations=one.annotations, docker_reference=one.docker_reference,
-            sha256=one.sha256,
-        )
-        names = [one.repository, *([one.docker_reference] if one.format == "sig" else [])]
-        for name in names if limit is not None else ():
-            # What has no name, as in a layout, is in no repository.
-            limits.require_allowed(t.cast(limits.Caller, limit), references.parse(name).name if name else "")
-        found.append((one.repository, claim))
-    return found
+        caller = limits.Caller("this task", tuple(map(pattern.parse, repositories)), limits.MAX_PER_HOUR)
+    return [(one.repository, _checked(one, caller)) for one in wanted]
 
 
 def sign(
@@ -75,6 +65,20 @@ def sign(
     return made
 
 
+def _checked(wanted: Wanted, caller: limits.Caller | None) -> Claim:
+    # What has no name, as in a layout, is in no repository.
+    names = [references.parse_name(wanted.repository).name if wanted.repository else ""]
+    if wanted.format == "sig":
+        names.append(references.parse(wanted.docker_reference).name if wanted.docker_reference else "")
+    if caller is not None:
+        for name in names:
+            limits.require_allowed(caller, name)
+    return claims.make(
+        format=wanted.format, digest=wanted.digest, annotations=wanted.annotations,
+        docker_reference=wanted.docker_reference, sha256=wanted.sha256,
+    )
+
+
 def default_record() -> str:
     """Return where uses of keys are recorded, beside the record of exports."""
     return os.path.join(os.path.dirname(export_record.default_path()), "uses.jsonl")
@@ -82,8 +86,8 @@ def default_record() -> str:
 
 def _sign(repository: str, claim: Claim, signer: Signer, scheme: str | None, record_path: str) -> bytes:
     journal.append(record_path, {
-        "time": rfc3339(datetime.datetime.now(datetime.timezone.utc)), "event": "signed", "caller": f"uid {os.geteuid()}",
-        "reference": f"{repository}@{claim.digest}", "format": claim.format,
+        "time": rfc3339(datetime.datetime.now(datetime.timezone.utc)), "event": "signed",
+        "caller": f"uid {os.geteuid()}", "reference": f"{repository}@{claim.digest}", "format": claim.format,
         "docker_reference": claim.docker_reference if claim.format == "sig" else None,
         "annotations": dict(claim.annotations), "sha256": claim.sha256, "key_id": signer.public.key_id,
     }, mode=0o600)

@@ -20,7 +20,7 @@ from .._policy.pattern import Pattern
 from . import claim as claims
 from .claim import Claim
 
-# More would not be found again in the part of the record that is read.
+# Of one caller. What all of them have recorded in an hour must fit into the part of the record that is read.
 MAX_PER_HOUR = 1000
 _HOUR = datetime.timedelta(hours=1)
 
@@ -38,27 +38,42 @@ def require_allowed(caller: Caller, name: str) -> None:
     """Refuse a repository, HOST/REPO, outside the caller's patterns. Raises VerificationError (reference_mismatch)."""
     if not any(pattern.matches(name) for pattern in caller.repositories):
         allowed = ", ".join(map(str, caller.repositories)) or "nothing"
-        raise claims.refused("reference_mismatch", name, f"{caller.name} may have signed: {allowed}")
+        raise claims.refused(
+            "reference_mismatch", name, f"{caller.name} may have signed: {allowed}",
+            "Ask for one of these, or have a pattern added where the key is.",
+        )
 
 
 def take_down(
     record: journal.Writer, caller: Caller, claim: Claim, reference: str, key_id: str, *, now: datetime.datetime
 ) -> journal.Head:
     """Record one use before it happens. Raises VerificationError (limit_exceeded), CustodyError."""
-    since = t.cast(str, rfc3339(now - _HOUR))
-    used = 0
-    for entry in record.recent():
-        if str(entry.members.get("time")) <= since:
-            break
-        used += entry.members.get("caller") == caller.name and entry.members.get("event") == "signed"
+    used, is_whole = _used(record, caller, t.cast(str, rfc3339(now - _HOUR)))
     if used >= caller.per_hour:
-        raise VerificationError(
-            code="limit_exceeded", object=reference, attempt="sign it",
-            cause=f"{caller.name} had {used} signatures made in the last hour, of {caller.per_hour}",
-            advice="Wait, or have the limit raised where the key is.",
-        )
+        raise _exceeded(reference, f"{caller.name} had {used} signatures made in the last hour, of {caller.per_hour}")
+    if not is_whole:
+        # Who had how many made cannot be told then.
+        raise _exceeded(reference, "so much was recorded in the last hour that its beginning is not read any more")
     return record.append({
         "time": rfc3339(now), "event": "signed", "caller": caller.name, "reference": reference, "format": claim.format,
         "docker_reference": claim.docker_reference if claim.format == "sig" else None,
         "annotations": dict(claim.annotations), "sha256": claim.sha256, "key_id": key_id,
     })
+
+
+def _used(record: journal.Writer, caller: Caller, since: str) -> tuple[int, bool]:
+    """Return how many uses by a caller were recorded after a moment, and whether what was read reaches back so far."""
+    used, is_whole = 0, True
+    for entry in record.recent():
+        # A clock that was put back leaves old times among new ones: what is read is read to its end.
+        is_recent = str(entry.members.get("time")) > since
+        used += is_recent and entry.members.get("caller") == caller.name and entry.members.get("event") == "signed"
+        is_whole = not is_recent or entry.sequence == 1
+    return used, is_whole
+
+
+def _exceeded(reference: str, cause: str) -> VerificationError:
+    return VerificationError(
+        code="limit_exceeded", object=reference, attempt="sign it", cause=cause,
+        advice="Wait, or have the limit raised where the key is.",
+    )

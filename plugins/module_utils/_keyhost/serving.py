@@ -4,20 +4,20 @@
 
 """Answering one request to sign, on the host with the key: what the forced command and the signing service do.
 
-A request is one JSON object, C({"version": 1, "reference": HOST/REPO@DIGEST, "annotations": {…}, "message": base64 or null,
-"digest": base64 of a SHA-256 or null, "hash": "sha256"}), the answer C({"signature": base64, "key_id": …}) or
+A request is one JSON object, C({"version": 1, "reference": HOST/REPO@DIGEST, "annotations": {…}, "message": base64 or
+null, "digest": base64 or null, "hash": "sha256"}), the answer C({"signature": base64, "key_id": …}) or
 C({"error": {"code": …, "message": …}}).
 """
 
 from __future__ import annotations
 
 import datetime
+import re
 import typing as t
 from dataclasses import dataclass
 
 from .. import _base64, _strict_json
 from .._custody import journal
-from .._custody.private_file import open_appendable
 from .._errors import FormatError, HallmarkError
 from .._keys import algorithms
 from .._keys.signers.protocol import Signer
@@ -30,6 +30,8 @@ from .limits import Caller
 
 MAX_REQUEST = 512 * 1024
 VERSION = 1
+# Of a caller, as the relay takes it.
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.@-]{0,63}")
 
 
 @dataclass(frozen=True)
@@ -62,13 +64,16 @@ def read_key(data: bytes, *, where: str) -> Key:
         if not 1 <= per_hour <= limits.MAX_PER_HOUR:
             raise entry.error(f"member 'per_hour' is not between 1 and {limits.MAX_PER_HOUR}")
         name = entry.string("name")
+        if not NAME.fullmatch(name):
+            raise entry.error(f"member 'name' is {name[:100]!r}, not 1 to 64 letters, digits, '_', '.', '@' and '-'")
         if name in callers:
             raise entry.error(f"caller {name[:100]!r} is there twice")
         callers[name] = Caller(name, tuple(map(pattern.parse, patterns)), per_hour)
     key = Key(
-        identity=top.string("identity"), key_id=top.string("key_id"), private_key_path=top.string("private_key_path", None),
-        uri=top.string("uri", None), secret_path=top.string("secret_path", None),
-        public_key_path=top.string("public_key_path", None), record_path=top.string("record_path"), callers=callers,
+        identity=top.string("identity"), key_id=top.string("key_id"),
+        private_key_path=top.string("private_key_path", None), uri=top.string("uri", None),
+        secret_path=top.string("secret_path", None), public_key_path=top.string("public_key_path", None),
+        record_path=top.string("record_path"), callers=callers,
     )
     if not callers or (key.private_key_path is None) is (key.uri is None):
         raise top.error("it wants callers, and one of private_key_path and uri")
@@ -90,21 +95,31 @@ def _signed(
 ) -> dict[str, t.Any]:
     caller = key.callers.get(name)
     if caller is None:
-        raise claims.refused("unauthorized", key.identity, f"{name[:100]!r} is not among those who may use this key")
+        raise claims.refused(
+            "unauthorized", key.identity, f"{name[:100]!r} is not among those who may use this key",
+            "Have the caller added where the key is.",
+        )
     asked, top = _read(request, key.identity)
     limits.require_allowed(caller, asked.name)
     message, digest = _bytes(top, "message"), _bytes(top, "digest")
-    claim = claims.rebuild(asked, message=message, sha256=digest, annotations=top.strings("annotations"))
+    claim = claims.rebuild(asked, message=message, digest=digest, annotations=top.strings("annotations"))
+    hash_name = top.string("hash", "sha256")
+    if claim.format == "sig":
+        # What readers of the format try, also of curves for which cosign 3 asks for another.
+        hash_name = "sha256" if hash_name in claims.HASHES.values() else hash_name
+    elif digest is not None:
+        hash_name = claims.HASHES[len(digest)]
     signer = load()
-    scheme = _scheme(signer, top.string("hash", "sha256"), key.identity)
+    scheme = _scheme(signer, hash_name, key.identity)
     signer.prepare([claim.message])
-    with open_appendable(key.record_path, mode=0o600) as stream:
-        head = limits.take_down(
-            journal.Writer(stream, key.record_path), caller, claim, str(asked), signer.public.key_id, now=now
-        )
+    with journal.opened(key.record_path, mode=0o600) as record:
+        head = limits.take_down(record, caller, claim, str(asked), signer.public.key_id, now=now)
     signature = signer.sign(claim.message, scheme=scheme)
     if not algorithms.verifies(signer.public.key, signature=signature, message=claim.message, schemes=[scheme]):
-        raise claims.refused("signature_invalid", key.identity, "the key made a signature that it does not verify")
+        raise claims.refused(
+            "signature_invalid", key.identity, "the key made a signature that it does not verify",
+            "Find out what is wrong with the key, or with what signs with it.",
+        )
     return {
         "signature": _base64.encode(signature), "key_id": signer.public.key_id, "format": claim.format,
         "record": {"sequence": head.sequence, "hash": head.hash},
@@ -113,7 +128,7 @@ def _signed(
 
 def _read(request: bytes, identity: str) -> tuple[Reference, _strict_json.JsonObject]:
     if len(request) > MAX_REQUEST:
-        raise claims.refused("limit_exceeded", identity, "the request is too large")
+        raise claims.refused("limit_exceeded", identity, f"the request has more than {MAX_REQUEST} bytes")
     top = _strict_json.loads(request, what="request", where=identity)
     top.only("version", "reference", "annotations", "message", "digest", "hash")
     if top.integer("version") != VERSION:

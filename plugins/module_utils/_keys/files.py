@@ -12,6 +12,8 @@ import stat
 from .._errors import KeyFileError
 
 MAXIMUM_KEY_FILE = 1024 * 1024
+# What begins the line in which an exported copy says when it ends: see C(lease).
+EXPORTED = b"hallmark-export"
 
 
 def read_key_file(path: str) -> bytes:

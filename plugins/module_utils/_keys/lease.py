@@ -11,17 +11,18 @@ So it goes wherever the copy goes, and whoever signs with it can see that its ti
 from __future__ import annotations
 
 import datetime
+import os
 import re
 from dataclasses import dataclass
 
 from .._errors import KeyFileError
+from .files import EXPORTED
 
 _LINE = re.compile(
     rb"hallmark-export: (?P<id>[0-9a-f]{16}) expires (?P<expires>[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9:]{8}Z|never)"
     rb"(?P<once>, for one use)?\n"
 )
 _BEGIN = b"-----BEGIN "
-_NAME = b"hallmark-export"
 
 
 @dataclass(frozen=True)
@@ -48,10 +49,10 @@ def read(data: bytes, *, where: str) -> Lease | None:
     Raises KeyFileError (malformed): the line is there, and does not say what it should.
     """
     before = data.partition(_BEGIN)[0]
-    if _NAME not in before:
+    if EXPORTED not in before:
         return None
     match = _LINE.search(before)
-    if match is None or before.count(_NAME) != 1:
+    if match is None or before.count(EXPORTED) != 1:
         raise _malformed(where)
     expires = match["expires"].decode("ascii")
     try:
@@ -76,6 +77,35 @@ def require_usable(data: bytes, *, where: str, now: datetime.datetime | None = N
             advice="Export it anew with key_export; and find out why nothing took this copy away.",
         )
     return lease
+
+
+def is_for_one_use(data: bytes, *, where: str) -> bool:
+    """Say whether the first use of a key that is about to be used takes it away. Raises as C(require_usable())."""
+    lease = require_usable(data, where=where)
+    return lease is not None and lease.once
+
+
+def consume(path: str, data: bytes) -> None:
+    """Take the name of a copy away before the key is used: whoever comes second finds nothing.
+
+    Raises KeyFileError (not_found).
+    """
+    try:
+        with open(path, "rb") as stream:
+            cause = "it was exchanged" if stream.read(len(data) + 1) != data else ""
+            if os.fstat(stream.fileno()).st_nlink != 1:
+                cause = "it has no name any more, or another one besides"
+            if not cause:
+                # The name of the file itself, not that of a link to it.
+                os.unlink(os.path.realpath(path))
+                cause = "another file had its name" if os.fstat(stream.fileno()).st_nlink else ""
+    except OSError as exc:
+        cause = exc.strerror or type(exc).__name__
+    if cause:
+        raise KeyFileError(
+            code="not_found", object=path, attempt="take away the copy that is for one use", cause=cause,
+            advice="If another process used it, export it anew; else let the user of this task write to its folder.",
+        )
 
 
 def rfc3339(moment: datetime.datetime | None) -> str | None:

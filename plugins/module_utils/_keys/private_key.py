@@ -23,7 +23,6 @@ with optional():
 if t.TYPE_CHECKING:
     from .algorithms import AnyPrivateKey
 
-MINIMUM_PASSPHRASE = 8
 _PLAIN_PRIVATE = ("PRIVATE KEY", "EC PRIVATE KEY", "RSA PRIVATE KEY")
 # Written today, and before cosign 2.
 COSIGN_LABELS = ("ENCRYPTED SIGSTORE PRIVATE KEY", "ENCRYPTED COSIGN PRIVATE KEY")
@@ -86,48 +85,6 @@ def only_private_block(data: bytes, *, where: str) -> PemBlock:
             "Give a PKCS#8, SEC1, PKCS#1 or cosign private key.",
         )
     return blocks[0]
-
-
-def require_writable(*, format: KeyFormat, passphrase: bytes | None) -> None:
-    """Refuse a passphrase that no new key gets.
-
-    Raises KeyFileError (passphrase_invalid): a new file wants 8 or more characters or none; cosign's wants one.
-    """
-    if passphrase is not None and len(passphrase.decode("utf-8", "replace")) < MINIMUM_PASSPHRASE:
-        raise pem.unreadable(
-            "passphrase", "passphrase_invalid", f"a new key wants {MINIMUM_PASSPHRASE} or more characters, or none",
-            "Choose a longer one.",
-        )
-    if format == "cosign" and passphrase is None:
-        raise pem.unreadable(
-            "passphrase", "passphrase_invalid", "cosign's key format is always encrypted",
-            "Give passphrase or passphrase_path, or choose format pem.",
-        )
-
-
-def write_private_key(key: AnyPrivateKey, *, format: KeyFormat, passphrase: bytes | None) -> bytes:
-    """Return the file for C(key): PKCS#8 PEM, encrypted when a passphrase is given, or cosign's format.
-
-    Raises KeyFileError (passphrase_invalid) as C(require_writable()), and for what is too long for PKCS#8.
-    """
-    require_writable(format=format, passphrase=passphrase)
-    if format == "pem":
-        try:
-            return key.private_bytes(
-                serialization.Encoding.PEM,
-                serialization.PrivateFormat.PKCS8,
-                serialization.BestAvailableEncryption(passphrase) if passphrase else serialization.NoEncryption(),
-            )
-        except ValueError:
-            raise pem.unreadable(
-                "passphrase", "passphrase_invalid", "it is too long for PKCS#8", "Use less than 1024 bytes."
-            ) from None
-    from . import encrypted_key
-
-    der = key.private_bytes(
-        serialization.Encoding.DER, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
-    return pem.pem_text(COSIGN_LABELS[0], encrypted_key.encrypt(der, t.cast(bytes, passphrase)))
 
 
 def _load(text: bytes, passphrase: bytes | None, where: str) -> object:

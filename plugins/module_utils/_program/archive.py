@@ -4,7 +4,8 @@
 
 """Making the program: a zip archive that Python runs, of exactly the files that are needed, the same bytes each time.
 
-The sources are those that this very code was loaded from, so that program and modules are of one version. Format: PEP 441.
+The sources are those that this very code was loaded from, so that program and modules are of one version.
+Format: PEP 441.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ Read = t.Callable[[str], t.Optional[bytes]]
 
 
 def build(read: Read, *, interpreter: str) -> bytes:
-    """Return the archive. C(read) returns a file by its path below the utilities, or None if there is none of that name.
+    """Return the archive. C(read) returns a file by its path below the utilities, or None if there is none.
 
     Raises CustodyError (not_found) if the program itself is not there.
     """
@@ -33,10 +34,11 @@ def build(read: Read, *, interpreter: str) -> bytes:
     # Folders without this file are packages on disk, but not in an archive.
     packages = {f"{path.rpartition('/')[0]}/__init__.py": b"" for path in [f"{PACKAGE}/", *files]}
     buffer = io.BytesIO()
+    buffer.write(f"#!{interpreter} -I\n".encode())
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
         for path, data in sorted({"__main__.py": _MAIN.encode(), **packages, **files}.items()):
             archive.writestr(zipfile.ZipInfo(path, _EPOCH), data, zipfile.ZIP_DEFLATED)
-    return f"#!{interpreter} -I\n".encode() + buffer.getvalue()
+    return buffer.getvalue()
 
 
 def is_program(data: bytes) -> bool:
@@ -62,7 +64,8 @@ def _needed(read: Read) -> dict[str, bytes]:
         if data is None:
             if name == _START:
                 raise CustodyError(
-                    code="not_found", object=name, attempt="build the program", cause="its source is not where this code is",
+                    code="not_found", object=name, attempt="build the program",
+                    cause="its source is not where this code is",
                     advice="Run it by ansible-playbook, from the installed collection.",
                 )
             continue

@@ -16,6 +16,7 @@ from .._custody import export, export_record, journal, private_file, public_file
 from .._custody import source as sources
 from .._custody.key_file import Wanted
 from .._errors import HallmarkError
+from .._keys.files import read_key_file
 from .._keys.lease import rfc3339
 
 
@@ -28,6 +29,7 @@ def main(command: str, argv: t.Sequence[str]) -> int:
         parser.add_argument("--folder", required=True, help="where the generations of the identity are kept")
         parser.add_argument("--identity", required=True)
         parser.add_argument("--events", required=True, help="the journal of events")
+        parser.add_argument("--passphrase-path", help="file with the passphrase of the copies")
     options = parser.parse_args(argv)
     try:
         exports = export.Exports(options.record, dry_run=False)
@@ -46,8 +48,9 @@ def _stage(exports: export.Exports, options: argparse.Namespace) -> list[str]:
     private = sources.read_pair(source).private
     base = os.path.join(options.folder, private.public.key_id)
     is_new = not os.path.lexists(f"{base}.key")
+    passphrase = read_key_file(options.passphrase_path).rstrip(b"\r\n") if options.passphrase_path else None
     exports.make(
-        source, f"{base}.key", Wanted(private.format, None, private_file.attributes(mode="0600")), export.Terms(),
+        source, f"{base}.key", Wanted(private.format, passphrase, private_file.attributes(mode="0600")), export.Terms(),
         chain_dest=f"{base}.chain.pem", same_format=True,
     )
     public = private.public.pem.encode("ascii")

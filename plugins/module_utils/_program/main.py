@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 import sys
 import typing as t
+from contextlib import suppress
 
 PLUGIN = "sigstore-kms-hallmark"
 _USAGE = "usage: hallmark plugin VERSION JSON | serve OPTIONS | relay OPTIONS | stage OPTIONS | tidy OPTIONS\n"
@@ -47,4 +48,6 @@ def main(argv: t.Sequence[str]) -> int:
 def _without_core_dumps() -> None:
     import resource
 
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    # A unit forbids the call, and has set the limit itself.
+    with suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The forced command of ssh on a host where the key belongs to a unit: carries one request to its socket, and the answer back.
+"""The forced command of ssh where the key belongs to a unit: carries one request to its socket, and the answer back.
 
 The account of ssh cannot read the key. It says who calls, which is the name that stands in authorized_keys.
 """
@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import re
+import signal
 import socket
 import sys
 import typing as t
@@ -29,6 +30,8 @@ def main(argv: t.Sequence[str]) -> int:
     options = parser.parse_args(argv)
     if not _CALLER.fullmatch(options.caller):
         return _failed("input_invalid", f"{options.caller[:64]!r} is no name of a caller")
+    # Whoever connects and says nothing is not waited for.
+    signal.alarm(2 * _SECONDS)
     request = sys.stdin.buffer.read(_MAX + 1)
     if len(request) > _MAX:
         return _failed("limit_exceeded", "the request is too large")
@@ -44,13 +47,14 @@ def main(argv: t.Sequence[str]) -> int:
     except OSError as exc:
         return _failed("service_unavailable", f"{options.socket}: {exc.strerror or type(exc).__name__}")
     if not answer:
-        return _failed("service_unavailable", f"{options.socket}: the signing service ended without an answer; see its journal")
+        return _failed("service_unavailable", f"{options.socket}: the service ended without an answer; see its journal")
     sys.stdout.buffer.write(answer)
     sys.stdout.flush()
     return 0
 
 
 def _failed(code: str, cause: str) -> int:
-    sys.stdout.write(json.dumps({"error": {"code": code, "message": f"could not reach the signing service: {cause}"}}) + "\n")
+    message = f"could not reach the signing service: {cause}"
+    sys.stdout.write(json.dumps({"error": {"code": code, "message": message}}) + "\n")
     sys.stdout.flush()
     return 1

@@ -36,6 +36,7 @@ def main(argv: t.Sequence[str]) -> int:
     # Whoever connects and says nothing is not waited for.
     signal.alarm(_SECONDS)
     try:
+        _require_caller(options.caller)
         key = serving.read_key(read_key_file(options.config), where=options.config)
         source = sys.stdin.buffer
         caller = options.caller or source.readline(256).decode("ascii", "replace").strip()
@@ -48,6 +49,15 @@ def main(argv: t.Sequence[str]) -> int:
     sys.stdout.write(json.dumps(answer) + "\n")
     sys.stdout.flush()
     return 0 if "signature" in answer else 1
+
+
+def _require_caller(caller: str | None) -> None:
+    """Refuse to believe a first line that came through ssh: the caller wrote it."""
+    if caller is None and "SSH_CONNECTION" in os.environ:
+        raise KeyFileError(
+            code="input_invalid", object="--caller", attempt="serve a request that came through ssh",
+            cause="nothing says who calls", advice="Put the name of the caller into the forced command.",
+        )
 
 
 def _load(key: serving.Key) -> Signer:

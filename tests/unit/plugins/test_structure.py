@@ -31,9 +31,18 @@ LATE = {
     ("module_utils/_ansible/registries.py", "module_utils/_docker/credential_helper.py"),
     ("module_utils/_ansible/registries.py", "module_utils/_keys/fingerprint.py"),
     ("module_utils/_ansible/registries.py", "module_utils/_oci/mirror.py"),
+    ("module_utils/_ansible/signers.py", "module_utils/_keys/signers/command.py"),
+    ("module_utils/_ansible/signers.py", "module_utils/_keys/signers/uri.py"),
     ("module_utils/_keys/algorithms.py", "module_utils/_keys/ed25519ph.py"),
     ("module_utils/_keys/making.py", "module_utils/_keys/ed25519ph.py"),
     ("module_utils/_keys/private_key.py", "module_utils/_keys/encrypted_key.py"),
+    ("module_utils/_keys/signers/file.py", "module_utils/_keys/lease.py"),
+    ("module_utils/_keys/signers/uri.py", "module_utils/_keys/signers/aws.py"),
+    ("module_utils/_keys/signers/uri.py", "module_utils/_keys/signers/azure.py"),
+    ("module_utils/_keys/signers/uri.py", "module_utils/_keys/signers/gcp.py"),
+    ("module_utils/_keys/signers/uri.py", "module_utils/_keys/signers/pkcs11.py"),
+    ("module_utils/_keys/signers/uri.py", "module_utils/_keys/signers/vault.py"),
+    ("module_utils/_keys/writing.py", "module_utils/_keys/encrypted_key.py"),
     ("module_utils/_oci/credentials.py", "module_utils/_oci/auth_file.py"),
     ("module_utils/_oci/images.py", "module_utils/_oci/archive.py"),
     ("module_utils/_oci/images.py", "module_utils/_oci/layout.py"),
@@ -65,6 +74,12 @@ LATE = {
     ("module_utils/_policy/rendering.py", "module_utils/_policy/certificates.py"),
     ("module_utils/_policy/vouching.py", "module_utils/_transparency/timestamp.py"),
     ("module_utils/_policy/witnesses.py", "module_utils/_policy/vouching.py"),
+    ("module_utils/_program/main.py", "module_utils/_program/keeping.py"),
+    ("module_utils/_program/main.py", "module_utils/_program/plugin.py"),
+    ("module_utils/_program/main.py", "module_utils/_program/relay.py"),
+    ("module_utils/_program/main.py", "module_utils/_program/serve.py"),
+    ("module_utils/_program/serve.py", "module_utils/_keys/signers/file.py"),
+    ("module_utils/_program/serve.py", "module_utils/_keys/signers/uri.py"),
     ("module_utils/_signing/candidate.py", "module_utils/_signing/referred.py"),
     ("module_utils/_signing/copying.py", "module_utils/_signing/archiving.py"),
     ("module_utils/_signing/evidence.py", "module_utils/_transparency/timestamp.py"),
@@ -78,6 +93,7 @@ LATE = {
     ("modules/image_build.py", "module_utils/_docker/assembly.py"),
     ("modules/image_signature.py", "module_utils/_ansible/evidence.py"),
     ("modules/image_signature.py", "module_utils/_keys/signers/external.py"),
+    ("modules/image_signature.py", "module_utils/_keys/signers/returned.py"),
     ("modules/image_signature.py", "module_utils/_signing/remove.py"),
     ("modules/image_verify.py", "module_utils/_ansible/evidence.py"),
     ("modules/image_verify.py", "module_utils/_signing/through_index.py"),
@@ -89,7 +105,10 @@ LATE = {
     ("modules/trust_policy_info.py", "module_utils/_policy/linting.py"),
     ("modules/trust_policy_info.py", "module_utils/_policy/selecting.py"),
 }
-THIRD_PARTY = {"cryptography", "docker", "nacl", "rfc3161_client", "urllib3", "jmespath", "requests", "yaml"}
+THIRD_PARTY = {
+    "cryptography", "docker", "nacl", "rfc3161_client", "urllib3", "jmespath", "requests", "yaml", "boto3", "botocore",
+    "google", "azure", "hvac", "pkcs11",
+}
 FORBIDDEN_CALLS = {"__import__", "eval", "exec", "compile"}
 
 # What each part may import, beside itself (design/architecture.md section 3). _docker stands beside the chain.
@@ -107,6 +126,9 @@ DIRECTION: dict[str, set[str]] = {
     "_signing": _BASE | {"_keys", "_oci", "_custody", "_transparency"},
     "_trust": _BASE | {"_keys", "_oci", "_custody", "_transparency", "_signing"},
     "_policy": _BASE | {"_keys", "_oci", "_custody", "_transparency", "_signing", "_trust"},
+    # On the host with the key, and in the program that runs outside of Ansible.
+    "_keyhost": _BASE | {"_keys", "_oci", "_custody", "_signing", "_policy"},
+    "_program": _BASE | {"_keys", "_oci", "_custody", "_signing", "_policy", "_keyhost"},
     "_docker": _BASE | {"_oci"},
     # The adapter turns options into values of these, and errors into results.
     # It asks for credential helpers by way of the docker SDK, loaded only where one is named.
@@ -280,7 +302,9 @@ def _users_of(library: str) -> set[str]:
     ("docker", {"_docker/engine.py", "_docker/credential_helper.py"}),
     ("nacl", {"_keys/encrypted_key.py", "_keys/ed25519ph.py"}),
     ("rfc3161_client", {"_transparency/timestamp.py"}), ("yaml", {"_policy/parsing.py", "_policy/rendering.py"}),
-    ("jmespath", {"_policy/selecting.py"}),
+    ("jmespath", {"_policy/selecting.py"}), ("boto3", {"_keys/signers/aws.py"}), ("botocore", {"_keys/signers/aws.py"}),
+    ("google", {"_keys/signers/gcp.py"}), ("azure", {"_keys/signers/azure.py"}), ("hvac", {"_keys/signers/vault.py"}),
+    ("pkcs11", {"_keys/signers/pkcs11.py"}),
 ])
 def test_library_has_these_users_only(library: str, users: set[str]) -> None:
     assert _users_of(library) == users

@@ -58,16 +58,18 @@ class AwsBackend:
             "kms", region_name=key.region, endpoint_url=f"https://{key.endpoint}" if key.endpoint else None,
             config=Config(connect_timeout=5, read_timeout=10, retries={"mode": "standard", "total_max_attempts": 2}),
         ))
-        answer = self._service.ask("read the public key", lambda: self._client.get_public_key(KeyId=key.key))
+        self._key_id, self.public, self.schemes = self._service.ask("read the public key", lambda: self._read(key))
+
+    def _read(self, key: AwsKey) -> tuple[str, pem.PublicKey, tuple[str, ...]]:
+        answer = self._client.get_public_key(KeyId=key.key)
+        public = pem.public_key(serialization.load_der_public_key(answer["PublicKey"]), where=str(key))
+        schemes = tuple(_SCHEMES[name] for name in answer.get("SigningAlgorithms") or () if name in _SCHEMES)
         # An alias may be given to another key at any time: the key that was read is the one that signs.
-        self._key_id = answer["KeyId"]
-        self.public = pem.public_key(serialization.load_der_public_key(answer["PublicKey"]), where=str(key))
-        self.schemes = tuple(_SCHEMES[name] for name in answer.get("SigningAlgorithms") or () if name in _SCHEMES)
+        return answer["KeyId"], public, schemes
 
     def sign(self, message: bytes, scheme: str) -> bytes:
         """Return the signature; only the digest of the message is sent."""
         digest = hashlib.new(SCHEMES[scheme].hash, message).digest()
-        answer = self._service.ask("sign", lambda: self._client.sign(
+        return self._service.ask("sign", lambda: bytes(self._client.sign(
             KeyId=self._key_id, Message=digest, MessageType="DIGEST", SigningAlgorithm=_ALGORITHMS[scheme],
-        ))
-        return bytes(answer["Signature"])
+        )["Signature"]))

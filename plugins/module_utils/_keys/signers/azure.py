@@ -52,9 +52,9 @@ class AzureBackend:
         credential = self._service.ask("begin", DefaultAzureCredential)
         reader = KeyClient(vault_url=f"https://{key.host}", credential=credential, **_LIMITS)
         found = self._service.ask("read the public key", lambda: reader.get_key(key.name, key.version))
+        self.public, self.schemes = self._service.ask("read the public key", lambda: _public_key(found.key, str(key)))
         # By its identifier, which has the version: another one may become current at any time.
         self._client = CryptographyClient(found, credential=credential, **_LIMITS)
-        self.public, self.schemes = _public_key(found.key, str(key))
 
     def sign(self, message: bytes, scheme: str) -> bytes:
         """Return the signature, ECDSA as raw r and s; only the digest of the message is sent."""
@@ -62,7 +62,7 @@ class AzureBackend:
         kind = {"ec": "ES", "rsa": "PS" if row.is_pss else "RS"}[row.family]
         algorithm = SignatureAlgorithm(kind + row.hash[3:])
         digest = hashlib.new(row.hash, message).digest()
-        return bytes(self._service.ask("sign", lambda: self._client.sign(algorithm, digest)).signature)
+        return self._service.ask("sign", lambda: bytes(self._client.sign(algorithm, digest).signature))
 
 
 def _public_key(key: t.Any, where: str) -> tuple[pem.PublicKey, tuple[str, ...]]:
@@ -71,7 +71,7 @@ def _public_key(key: t.Any, where: str) -> tuple[pem.PublicKey, tuple[str, ...]]
         curve, size = _CURVES[key.crv]
         numbers = ec.EllipticCurvePublicNumbers(_number(key.x), _number(key.y), getattr(ec, curve)())
         return pem.public_key(numbers.public_key(), where=where), (f"ecdsa-sha{size}",)
-    if str(key.kty).startswith("RSA"):
+    if getattr(key.kty, "value", key.kty) in ("RSA", "RSA-HSM"):
         schemes = tuple(name for name, row in SCHEMES.items() if row.family == "rsa")
         return pem.public_key(rsa.RSAPublicNumbers(_number(key.e), _number(key.n)).public_key(), where=where), schemes
     raise pem.unknown_algorithm(where)

@@ -18,7 +18,7 @@ import signal
 import subprocess
 import time
 import typing as t
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from ..._errors import KeyFileError
@@ -77,6 +77,7 @@ class CommandSigner:
 
     def _run(self, message: bytes, told: t.Mapping[str, str]) -> bytes:
         """Return what the program writes, once it ended well."""
+        deadline = time.monotonic() + self.seconds
         try:
             process = subprocess.Popen(
                 self.argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
@@ -87,22 +88,21 @@ class CommandSigner:
                 "not_found", exc.strerror or type(exc).__name__, "Check that it is a program that may be executed."
             ) from exc
         try:
-            output, complaint = self._talk(process, message)
-            status = process.wait(max(0.0, self.seconds))
+            output, complaint = self._talk(process, message, deadline)
+            status = process.wait(max(0.0, deadline - time.monotonic()))
         except subprocess.TimeoutExpired as exc:
             raise self._late() from exc
         finally:
             _end(process)
-        if status != 0:
-            ended = f"it ended with status {status}" if status > 0 else f"signal {-status} ended it"
-            raise self._failed(
-                "service_unavailable", f"{ended}: {_last_line(complaint)}", "Run it by hand with the same input."
-            )
+        said, advice = _last_line(complaint), "Run it by hand with the same input."
+        if status < 0:
+            raise self._failed("service_unavailable", f"signal {-status} ended it: {said}", advice)
+        if status:
+            raise self._failed("service_unavailable", f"it ended with status {status}: {said}", advice)
         return output
 
-    def _talk(self, process: subprocess.Popen[bytes], message: bytes) -> tuple[bytes, bytes]:
+    def _talk(self, process: subprocess.Popen[bytes], message: bytes, deadline: float) -> tuple[bytes, bytes]:
         """Write the message, and return all of standard output and the end of standard error."""
-        deadline = time.monotonic() + self.seconds
         stdin, stdout, stderr = (t.cast(t.IO[bytes], pipe) for pipe in (process.stdin, process.stdout, process.stderr))
         to_write, read = memoryview(message), {stdout: b"", stderr: b""}
         with selectors.DefaultSelector() as watch:
@@ -183,10 +183,8 @@ def _end(process: subprocess.Popen[bytes]) -> None:
     """End the program and everything it started, whether it ended or not."""
     with suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, signal.SIGKILL)
-    with ExitStack() as stack:
-        for pipe in (process.stdin, process.stdout, process.stderr):
-            if pipe is not None:
-                stack.callback(pipe.close)
+    for pipe in t.cast("tuple[t.IO[bytes], ...]", (process.stdin, process.stdout, process.stderr)):
+        pipe.close()
     process.wait()
 
 

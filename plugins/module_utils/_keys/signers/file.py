@@ -6,13 +6,11 @@
 
 from __future__ import annotations
 
-import os
 import typing as t
 from dataclasses import dataclass, field
 
-from ..._errors import KeyFileError
-from .. import lease, making, pem, private_key
-from ..files import read_key_file
+from .. import making, pem, private_key
+from ..files import EXPORTED, read_key_file
 from ..fingerprint import expect_key_id
 
 
@@ -42,21 +40,14 @@ def load(path: str, *, passphrase: bytes | None, key_id: str | None, dry_run: bo
     Raises KeyFileError: not_found, malformed, passphrase_invalid, key_mismatch, unsupported_algorithm, export_expired.
     """
     data = read_key_file(path)
-    made = lease.require_usable(data, where=path)
+    is_exported = EXPORTED in data
+    if is_exported:
+        # Few keys are exported copies.
+        from .. import lease
+
+        is_for_one_use = lease.is_for_one_use(data, where=path)
     private = private_key.read_private_key(data, passphrase=passphrase, where=path)
     expect_key_id(private.public.key_id, key_id, where=path)
-    if made is not None and made.once and not dry_run:
-        _consume(path)
+    if is_exported and is_for_one_use and not dry_run:
+        lease.consume(path, data)
     return FileSigner(private)
-
-
-def _consume(path: str) -> None:
-    """Take the name away before the key is used: whoever comes second finds nothing."""
-    try:
-        os.unlink(path)
-    except OSError as exc:
-        raise KeyFileError(
-            code="not_found", object=path, attempt="take away the copy that is for one use",
-            cause=exc.strerror or type(exc).__name__,
-            advice="If another process used it, export it anew; else let the user of this task write to its folder.",
-        ) from exc

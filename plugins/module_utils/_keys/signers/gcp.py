@@ -44,19 +44,19 @@ class GcpBackend:
         self._name = key.name
         self._service = Service(str(key), seconds, _CODES, advice="Check credentials, role and the version's state.")
         self._client = self._service.ask("begin", kms.KeyManagementServiceClient)
-        answer = self._service.ask("read the public key", lambda: self._client.get_public_key(
-            request={"name": key.name}, timeout=seconds,
-        ))
-        self.public = pem.read_public_key(answer.pem.encode("ascii"), where=str(key))
+        self.public, self.schemes = self._service.ask("read the public key", self._read)
+
+    def _read(self) -> tuple[pem.PublicKey, tuple[str, ...]]:
+        answer = self._client.get_public_key(request={"name": self._name}, timeout=self._service.seconds)
+        public = pem.read_public_key(answer.pem.encode("ascii"), where=self._service.where)
         match = _ALGORITHM.fullmatch(answer.algorithm.name)
         kinds = {"PSS": "rsa-pss", "PKCS1": "rsa-pkcs1v15", None: "ecdsa"}
-        self.schemes: tuple[str, ...] = () if match is None else (f"{kinds[match['padding']]}-sha{match['hash']}",)
+        return public, () if match is None else (f"{kinds[match['padding']]}-sha{match['hash']}",)
 
     def sign(self, message: bytes, scheme: str) -> bytes:
         """Return the signature; only the digest of the message is sent."""
         name = SCHEMES[scheme].hash
         request = {"name": self._name, "digest": {name: hashlib.new(name, message).digest()}}
-        answer = self._service.ask("sign", lambda: self._client.asymmetric_sign(
+        return self._service.ask("sign", lambda: bytes(self._client.asymmetric_sign(
             request=request, timeout=self._service.seconds
-        ))
-        return bytes(answer.signature)
+        ).signature))

@@ -143,6 +143,8 @@ def _login(key: TokenKey, pin: str | None, seconds: float) -> Login:
             "Add ?module-path=/PATH/LIBRARY.so, or set PYKCS11LIB.",
         )
     require_trusted(path, attempt="load the PKCS#11 library")
+    # By its own name, so that a token has one login by whatever link its library is found.
+    path = os.path.realpath(path)
     service = Service(where, seconds, {"NoSuchKey": "not_found"}, advice="Check the device and its driver.")
     pin_hash = hashlib.sha256((pin or "").encode("utf-8")).digest()
     with _opening:
@@ -260,9 +262,10 @@ def _decoded(key: t.Any) -> object:
     point = key[Attribute.EC_POINT]
     if key.key_type == KeyType.EC_EDWARDS:
         return ed25519.Ed25519PublicKey.from_public_bytes(point[-32:])
-    curve, length = _CURVES.get(key[Attribute.EC_PARAMS], ("", 0))
-    if not curve:
+    found = _CURVES.get(key[Attribute.EC_PARAMS])
+    if found is None:
         raise ValueError("another curve")
+    curve, length = found
     # In an OCTET STRING, as the standard says, or bare, as some devices have it.
     return ec.EllipticCurvePublicKey.from_encoded_point(getattr(ec, curve)(), point[-length:])
 

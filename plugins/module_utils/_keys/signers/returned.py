@@ -54,7 +54,8 @@ class ReturnedSigner:
             )
         if not verifies(self.public.key, signature=signature, message=message, schemes=self.schemes):
             raise _refused(
-                "signature_invalid", f"the key {self.public.key_id} did not make the one over {sha256}", "Have it signed anew."
+                "signature_invalid", f"the key {self.public.key_id} did not make the one over {sha256}",
+                "Have it signed anew.",
             )
         return signature
 
@@ -87,4 +88,6 @@ def load(
 
 
 def _refused(code: ReasonCode, cause: str, advice: str) -> KeyFileError:
-    return KeyFileError(code=code, object="signatures", attempt="take over what another host signed", cause=cause, advice=advice)
+    return KeyFileError(
+        code=code, object="signatures", attempt="take over what another host signed", cause=cause, advice=advice
+    )

@@ -141,7 +141,7 @@ def _pkcs11(rest: str) -> TokenKey:
     found = {**_attributes(path, ";", _PKCS11_PATH), **_attributes(query, "&", _PKCS11_QUERY)}
     if "pin-value" in found:
         raise invalid(
-            "it holds the PIN (pin-value), and options are shown", "Keep it in a file: uri_pin_path, or pin-source."
+            "it holds the PIN (pin-value), and options are shown", "Keep it in a file: pin_path, or pin-source."
         )
     if found.get("type", b"private") != b"private":
         raise invalid("its type is not private", "Name the private key, or leave type out.")

@@ -52,11 +52,8 @@ class VaultBackend:
             url=address, token=os.environ.get("VAULT_TOKEN") or os.environ.get("BAO_TOKEN") or None, timeout=10,
             namespace=os.environ.get("VAULT_NAMESPACE") or None,
         )
-        answer = self._service.ask("read the public key", lambda: self._client.secrets.transit.read_key(
-            key.name, mount_point=self._mount
-        ))
         # A key may be rotated at any time: the version that was read is the one that signs.
-        self._version, self.public = self._newest(answer["data"], key.version)
+        self._version, self.public = self._service.ask("read the public key", lambda: self._read(key.version))
         self.schemes = tuple(name for name in able(self.public.algorithm) if name != "ed25519ph")
 
     def sign(self, message: bytes, scheme: str) -> bytes:
@@ -76,12 +73,13 @@ class VaultBackend:
             self._name, hash_input=base64.b64encode(data).decode("ascii"), key_version=self._version,
             mount_point=self._mount, **options,
         ))
-        with suppress(KeyError, TypeError, ValueError, AttributeError):
+        with suppress(LookupError, TypeError, ValueError, AttributeError):
             return base64.b64decode(answer["data"]["signature"].split(":")[2], validate=True)
         return b""
 
-    def _newest(self, data: t.Mapping[str, t.Any], wanted: int | None) -> tuple[int, pem.PublicKey]:
-        versions = {int(number): one for number, one in data["keys"].items()}
+    def _read(self, wanted: int | None) -> tuple[int, pem.PublicKey]:
+        answer = self._client.secrets.transit.read_key(self._name, mount_point=self._mount)
+        versions = {int(number): one for number, one in answer["data"]["keys"].items()}
         version = max(versions) if wanted is None else wanted
         found = versions.get(version)
         if not isinstance(found, dict) or "public_key" not in found:

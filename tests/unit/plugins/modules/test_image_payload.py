@@ -14,10 +14,10 @@ import typing as t
 
 import pytest
 from ansible_collections.hallmark.signing.plugins.module_utils._keys import making
-from ansible_collections.hallmark.signing.plugins.modules import image_payload, image_signature
+from ansible_collections.hallmark.signing.plugins.modules import image_copy, image_payload, image_signature
 from ansible_collections.hallmark.signing.tests.unit.fake_registry import FakeRegistry
 
-PAYLOAD = {"image", "digest", "format", "path", "sha256"}
+PAYLOAD = {"image", "digest", "format", "path", "sha256", "repository", "docker_reference", "annotations"}
 Run = t.Callable[..., t.Any]
 
 
@@ -60,6 +60,11 @@ def test_payloads_are_written_once(run: Run, registry: FakeRegistry, image: str,
         (image, digest, "sig"), (image, digest, "bundle"),
     ]
     for one in first.result["payloads"]:
+        # What a host with the key makes the same bytes of.
+        assert {name: one[name] for name in ("repository", "docker_reference", "annotations")} == {
+            "repository": f"{registry.host}/team/app", "docker_reference": f"{registry.host}/team/app",
+            "annotations": {"a": "1"},
+        }
         data = pathlib.Path(one["path"]).read_bytes()
         assert hashlib.sha256(data).hexdigest() == one["sha256"]
         assert os.path.dirname(one["path"]) == str(home / "to-sign")
@@ -94,9 +99,18 @@ def test_formats_are_those_asked_for(run: Run, image: str, format: str) -> None:
 
 def test_name_in_payloads_can_be_chosen(run: Run, image: str) -> None:
     (one,) = run(image, formats=["sig"], docker_reference="mirror.example.org/app").result["payloads"]
+    assert one["docker_reference"] == "mirror.example.org/app"
+    assert one["repository"] == image.rpartition(":")[0]
     assert b"mirror.example.org/app" in pathlib.Path(one["path"]).read_bytes()
     assert run(image, formats=["sig"]).result["payloads"][0]["path"] != one["path"]
     assert run(image, docker_reference="NOT A NAME").codes == ["malformed"]
+
+
+def test_image_in_a_layout_has_no_name(run: Run, run_module: Run, image: str, home: pathlib.Path) -> None:
+    layout = f"oci:{home}/layout:1"
+    assert not run_module(image_copy, ["results"], copies=[{"source": image, "destination": layout}]).failed
+    for one in run(layout).result["payloads"]:
+        assert (one["repository"], one["docker_reference"]) == ("", "")
 
 
 def test_file_that_is_something_else_is_left_alone(run: Run, image: str, home: pathlib.Path) -> None:

@@ -11,9 +11,14 @@ import pathlib
 import typing as t
 
 import pytest
-from ansible_collections.hallmark.signing.plugins.module_utils._keys import making, private_key
+from ansible_collections.hallmark.signing.plugins.module_utils._keys import making, writing
 from ansible_collections.hallmark.signing.plugins.module_utils._keys.fingerprint import key_id
-from ansible_collections.hallmark.signing.plugins.modules import image_copy, image_signature
+from ansible_collections.hallmark.signing.plugins.modules import (
+    image_copy,
+    image_payload,
+    image_signature,
+    payload_signature,
+)
 from ansible_collections.hallmark.signing.tests.unit.fake_registry import FakeRegistry, Fault
 from ansible_collections.hallmark.signing.tests.unit.fake_services import FakeLog, FakeStamper
 from ansible_collections.hallmark.signing.tests.unit.plugins.module_utils._signing import certificate_bench as certs
@@ -141,7 +146,7 @@ def test_name_in_signatures_can_be_chosen(run: Run, registry: FakeRegistry, imag
 
 @pytest.mark.parametrize("way", ["passphrase", "passphrase_path"])
 def test_encrypted_keys_sign(way: str, run: Run, image: str, home: pathlib.Path, p256: t.Any) -> None:
-    (home / "key").write_bytes(private_key.write_private_key(p256, format="pem", passphrase=PASSPHRASE.encode()))
+    (home / "key").write_bytes(writing.write_private_key(p256, format="pem", passphrase=PASSPHRASE.encode()))
     (home / "secret").write_text(PASSPHRASE)
     value = PASSPHRASE if way == "passphrase" else str(home / "secret")
     assert run(image, signers=[{"private_key_path": str(home / "key"), way: value}]).result["changed"]
@@ -688,3 +693,100 @@ def test_external_signatures_that_cannot_be_taken_are_told(
 ) -> None:
     ended = run(image, signers=[{"external": external}])
     assert (ended.failed, ended.codes, writes(registry)) == (True, [code], 0)
+
+
+# Keys that are elsewhere ---------------------------------------------------------------------------------------------
+
+
+def test_other_kinds_of_keys_are_loaded_with_their_options(
+    run: Run, image: str, key: str, home: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from ansible_collections.hallmark.signing.plugins.module_utils._keys.signers import command, file, uri
+
+    seen: list[t.Any] = []
+
+    def load(what: t.Any, **options: t.Any) -> t.Any:
+        seen.append((what, options))
+        return file.load(key, passphrase=None, key_id=None)
+
+    for module in (uri, command):
+        monkeypatch.setattr(module, "load", load)
+    (home / "pin").write_bytes(b"canary 1234\n")
+    by_uri = {"uri": "pkcs11:token=t", "pin_path": str(home / "pin"), "public_key_path": "/pub", "key_id": "0" * 64}
+    assert run(image, signers=[by_uri]).result["changed"]
+    assert not run(image, signers=[{"uri": "awskms:///k"}], signature_algorithm="ecdsa-sha256").result["changed"]
+    assert not run(image, signers=[{"command": ["/bin/sign", "-x"], "public_key_path": "/pub"}]).result["changed"]
+    assert seen == [
+        ("pkcs11:token=t", {"pin": b"canary 1234", "public_key_path": "/pub", "key_id": "0" * 64, "scheme": None}),
+        ("awskms:///k", {"pin": None, "public_key_path": None, "key_id": None, "scheme": "ecdsa-sha256"}),
+        (["/bin/sign", "-x"], {"public_key_path": "/pub", "key_id": None, "scheme": None}),
+    ]
+
+
+def test_pin_that_is_missing_is_told(run: Run, registry: FakeRegistry, image: str) -> None:
+    ended = run(image, signers=[{"uri": "pkcs11:token=t", "pin_path": "/missing"}])
+    assert (ended.failed, ended.codes, writes(registry)) == (True, ["not_found"], 0)
+
+
+SIGNED = {"sha256": "0" * 64, "signature": "YQ==", "public_key": "text"}
+
+
+@pytest.mark.parametrize("signer", [
+    {}, {"uri": "hsm:", "private_key_path": "/key"}, {"uri": "hsm:", "command": ["x"], "public_key_path": "/pub"},
+    {"command": ["x"]}, {"pin_path": "/pin", "private_key_path": "/key"}, {"signatures": [SIGNED], "uri": "hsm:"},
+    {"signatures": [SIGNED], "external": [{"payload_path": "/a", "signature_path": "/b"}]},
+    {"signatures": [SIGNED], "private_key_path": "/key"}, {"signatures": [{"signature": "YQ=="}]},
+    {"signatures": [{**SIGNED, "unknown": 1}]}, {"signatures": ["YQ=="]},
+], ids=str)
+def test_signer_is_of_exactly_one_kind(run: Run, registry: FakeRegistry, image: str, signer: dict[str, t.Any]) -> None:
+    ended = run(image, signers=[signer])
+    assert ended.failed
+    assert "reasons" not in ended.result
+    assert registry.log == []
+
+
+def _signed(run_module: Run, image: str, key: str, home: pathlib.Path, **options: t.Any) -> list[dict[str, t.Any]]:
+    prepared = run_module(image_payload, ["payloads"], images=[image], dest=str(home / "to-sign"), **options)
+    ended = run_module(
+        payload_signature, ["signatures"], payloads=prepared.result["payloads"], private_key_path=key,
+        record_path=str(home / "uses.jsonl"),
+    )
+    assert not ended.failed
+    return t.cast("list[dict[str, t.Any]]", ended.result["signatures"])
+
+
+def test_what_another_host_returned_is_attached_as_it_is(
+    run: Run, run_module: Run, registry: FakeRegistry, image: str, key: str, home: pathlib.Path, p256: t.Any
+) -> None:
+    signed = _signed(run_module, image, key, home)
+    ended = run(image, signers=[{"signatures": signed, "key_id": id_of(p256)}])
+    assert (ended.failed, ended.result["changed"]) == (False, True)
+    assert {one["key_id"] for one in ended.result["results"][0]["signatures"]} == {id_of(p256)}
+    blobs = b"".join(registry.blobs["team/app"].values()) + b"".join(
+        document.raw for document in registry.manifests["team/app"].values()
+    )
+    assert all(one["signature"].encode() in blobs for one in signed)
+
+
+def test_nothing_is_attached_if_one_is_wrong_or_missing(
+    run: Run, run_module: Run, registry: FakeRegistry, image: str, key: str, home: pathlib.Path, other_p256: t.Any,
+    public_pem: t.Callable[..., bytes],
+) -> None:
+    sig, bundle = _signed(run_module, image, key, home)
+    foreign = {**bundle, "public_key": public_pem(other_p256).decode()}
+    for code, signatures, more in (
+        ("input_invalid", [], {}), ("not_found", [sig], {}), ("not_found", [bundle], {}),
+        ("signature_invalid", [sig, {**bundle, "signature": sig["signature"]}], {}),
+        ("signature_invalid", [{**sig, "public_key": foreign["public_key"]}, foreign], {}),
+        ("not_found", [sig, {**bundle, "sha256": "0" * 64}], {}),
+        ("not_found", [sig, {**bundle, "signature": None}], {}),
+        ("malformed", [sig, {**bundle, "signature": "no base64"}], {}), ("key_mismatch", [sig, foreign], {}),
+        ("key_mismatch", [sig, bundle], {"key_id": "0" * 64}),
+    ):
+        for check in (True, False):
+            if check and signatures[-1:] == [{**bundle, "signature": None}]:
+                continue
+            ended = run(image, signers=[{"signatures": signatures, **more}], check=check)
+            assert (ended.failed, ended.codes) == (True, [code]), (code, ended.result)
+    assert writes(registry) == 0
+    assert run(image, signers=[{"signatures": [sig]}], formats=["sig"]).result["changed"]

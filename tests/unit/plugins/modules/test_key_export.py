@@ -7,17 +7,23 @@ from __future__ import annotations
 
 import os
 import pathlib
+import re
 import stat
 import typing as t
 
 import pytest
-from ansible_collections.hallmark.signing.plugins.module_utils._keys import private_key
+from ansible_collections.hallmark.signing.plugins.module_utils._custody import export_record
+from ansible_collections.hallmark.signing.plugins.module_utils._keys import private_key, writing
 from ansible_collections.hallmark.signing.plugins.module_utils._keys.fingerprint import key_id
 from ansible_collections.hallmark.signing.plugins.modules import key_export
 from ansible_collections.hallmark.signing.tests.unit.plugins.module_utils._custody import custody_bench as bench
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
-KEYS = ["key_id", "path", "chain_path", "mode"]
+KEYS = [
+    "key_id", "path", "chain_path", "mode", "export_id", "expires_at", "enforced_by", "removed", "unidentified", "events",
+]
+# What says nothing of an export without terms, and of one that was refused.
+NOTHING = {"export_id": None, "expires_at": None, "enforced_by": [], "removed": [], "unidentified": [], "events": []}
 PASSPHRASE = "canary passphrase"
 Run = t.Callable[..., t.Any]
 
@@ -67,11 +73,16 @@ def test_key_and_chain_are_copied_once(
     }
     for ended in (planned, done):
         assert ended.result["changed"]
+        export_id, events = ended.result["export_id"], ended.result["events"]
+        assert re.fullmatch("[0-9a-f]{16}", export_id)
+        assert [event["event"] for event in events] == (["exported"] if ended is done else [])
         assert {name: ended.result[name] for name in KEYS} == {
-            "key_id": id_of(p256), "path": str(out / "key"), "chain_path": str(out / "chain"), "mode": "0600",
+            **NOTHING, "key_id": id_of(p256), "path": str(out / "key"), "chain_path": str(out / "chain"), "mode": "0600",
+            "export_id": export_id, "events": events,
         }
     for check in (False, True):
-        assert not run(check=check, **options).result["changed"]
+        again = run(check=check, **options).result
+        assert (again["changed"], again["events"], again["export_id"]) == (False, [], done.result["export_id"])
 
 
 @pytest.mark.parametrize(("usage", "warned"), [
@@ -138,7 +149,7 @@ def test_copy_has_its_format(
 def test_format_is_that_of_the_source_unless_asked(
     way: str, run: Run, home: pathlib.Path, out: pathlib.Path, p256: t.Any
 ) -> None:
-    data = private_key.write_private_key(p256, format="cosign", passphrase=PASSPHRASE.encode())
+    data = writing.write_private_key(p256, format="cosign", passphrase=PASSPHRASE.encode())
     (home / "cosign.key").write_bytes(data)
     (home / "secret").write_text(PASSPHRASE)
     options = {
@@ -164,9 +175,10 @@ def test_pair_that_does_not_match_is_refused(
     ended = run(check=check, lineage=str(home), chain_dest=str(out / "chain"), mode="0400")
     assert (ended.failed, ended.codes, ended.result["changed"]) == (True, ["key_mismatch"], False)
     assert {name: ended.result[name] for name in KEYS} == {
-        "key_id": None, "path": str(out / "key"), "chain_path": str(out / "chain"), "mode": "0400",
+        **NOTHING, "key_id": None, "path": str(out / "key"), "chain_path": str(out / "chain"), "mode": "0400",
     }
     assert not out.exists()
+    assert not os.path.exists(export_record.default_path())
 
 
 @pytest.mark.parametrize("check", [False, True])
@@ -277,16 +289,28 @@ def test_copy_and_chain_are_removed(
     for ended in (planned, done):
         assert ended.result["changed"]
         assert (ended.result["key_id"], ended.result["chain_path"]) == (options.get("key_id"), str(out / "chain"))
-        assert (ended.result["diff"]["before"], ended.result["diff"]["after"]) == ({"path": str(out / "key")}, {})
+        files = [str(out / "key"), str(out / "chain")]
+        assert (ended.result["diff"]["before"], ended.result["diff"]["after"]) == ({"files": files}, {})
+        assert ended.result["removed"] == files
     again = run(diff=True, **options)
     assert (again.result["changed"], again.result["diff"]["before"]) == (False, {})
 
 
-def test_chain_is_not_removed_unasked(run: Run, out: pathlib.Path, source: dict[str, str]) -> None:
+def test_chain_goes_with_its_copy(run: Run, out: pathlib.Path, source: dict[str, str]) -> None:
     run(chain_dest=str(out / "chain"), **source)
+    assert run(state="absent").result["removed"] == [str(out / "key"), str(out / "chain")]
+    assert os.listdir(out) == []
+
+
+def test_chain_that_was_not_exported_is_not_removed_unasked(
+    run: Run, out: pathlib.Path, source: dict[str, str]
+) -> None:
+    run(**source)
+    (out / "chain").write_bytes(pathlib.Path(source["chain_path"]).read_bytes())
     run(state="absent")
     assert os.listdir(out) == ["chain"]
     assert run(state="absent", chain_dest=str(out / "chain")).result["changed"]
+    assert os.listdir(out) == []
 
 
 @pytest.mark.parametrize("check", [False, True])

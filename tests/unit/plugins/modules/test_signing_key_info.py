@@ -10,7 +10,7 @@ import pathlib
 import typing as t
 
 import pytest
-from ansible_collections.hallmark.signing.plugins.module_utils._keys import private_key
+from ansible_collections.hallmark.signing.plugins.module_utils._keys import writing
 from ansible_collections.hallmark.signing.plugins.module_utils._keys.fingerprint import key_id
 from ansible_collections.hallmark.signing.plugins.modules import signing_key_info
 from ansible_collections.hallmark.signing.tests.unit.plugins.module_utils._custody import custody_bench as bench
@@ -43,7 +43,7 @@ def run(run_module: Run, home: pathlib.Path) -> Run:
 def _files(home: pathlib.Path, p256: t.Any, public_pem: t.Callable[..., bytes]) -> None:
     (home / "key").write_bytes(bench.key_pem(p256))
     (home / "key").chmod(0o600)
-    (home / "encrypted").write_bytes(private_key.write_private_key(p256, format="pem", passphrase=PASSPHRASE.encode()))
+    (home / "encrypted").write_bytes(writing.write_private_key(p256, format="pem", passphrase=PASSPHRASE.encode()))
     (home / "encrypted").chmod(0o600)
     (home / "pub").write_bytes(public_pem(p256))
     (home / "chain").write_bytes(bench.chain_pem(p256))

@@ -31,6 +31,8 @@ CALLS = (
     "getcwd", "open", "close", "fstat", "stat", "readlink", "mkdir", "fsync", "link", "unlink", "rename", "write",
     "read", "fchmod", "fchown",
 )
+# Those among them that change anything: for long ways, where dying between two others makes no difference.
+CHANGES = ("open", "mkdir", "fsync", "link", "unlink", "rename", "write", "fchmod", "fchown")
 _KILLED = 99
 
 
@@ -98,27 +100,32 @@ def folder_of_ordinary_user() -> t.Iterator[pathlib.Path]:
         yield pathlib.Path(folder)
 
 
-def die_at(count: int, when: str) -> None:
+def die_at(count: int, when: str, calls: t.Sequence[str] = CALLS) -> None:
     """Let this process, which is a child, die before or after the call of that number."""
     left = [count]
+    opened = os.open
 
     def wrap(genuine: t.Callable[..., t.Any]) -> t.Callable[..., t.Any]:
         def call(*args: t.Any, **kwargs: t.Any) -> t.Any:
+            if calls is CHANGES and genuine is opened and not args[1] & os.O_CREAT:
+                return genuine(*args, **kwargs)
             left[0] -= 1
             if left[0] == 0 and when == "before":
                 os._exit(_KILLED)
-            result = genuine(*args, **kwargs)
-            if left[0] == 0:
-                os._exit(_KILLED)
-            return result
+            try:
+                return genuine(*args, **kwargs)
+            finally:
+                # Also where it failed: that there is something already is no reason to live on.
+                if left[0] == 0:
+                    os._exit(_KILLED)
 
         return call
 
-    for name in CALLS:
+    for name in calls:
         setattr(os, name, wrap(getattr(os, name)))
 
 
-def deaths(function: t.Callable[[], t.Any]) -> t.Iterator[str]:
+def deaths(function: t.Callable[[], t.Any], calls: t.Sequence[str] = CALLS) -> t.Iterator[str]:
     """Run the function again and again in children, each of which dies one call later; yield after each death."""
     for when in ("before", "after"):
         count = 0
@@ -127,7 +134,7 @@ def deaths(function: t.Callable[[], t.Any]) -> t.Iterator[str]:
             count += 1
 
             def dying(count: int = count, when: str = when) -> t.Any:
-                die_at(count, when)
+                die_at(count, when, calls)
                 return function()
 
             answer = in_child(dying)()

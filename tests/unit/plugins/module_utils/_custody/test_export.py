@@ -13,11 +13,12 @@ import time
 import typing as t
 
 import pytest
-from ansible_collections.hallmark.signing.plugins.module_utils._custody import export
+from ansible_collections.hallmark.signing.plugins.module_utils._custody import export, export_record
+from ansible_collections.hallmark.signing.plugins.module_utils._custody import source as sources
 from ansible_collections.hallmark.signing.plugins.module_utils._custody.key_file import KeyFile, Wanted
 from ansible_collections.hallmark.signing.plugins.module_utils._custody.private_file import Attributes
 from ansible_collections.hallmark.signing.plugins.module_utils._errors import CustodyError, HallmarkError, KeyFileError
-from ansible_collections.hallmark.signing.plugins.module_utils._keys import private_key
+from ansible_collections.hallmark.signing.plugins.module_utils._keys import private_key, writing
 from ansible_collections.hallmark.signing.plugins.module_utils._keys.fingerprint import key_id
 from ansible_collections.hallmark.signing.tests.unit.plugins.module_utils._custody import custody_bench as bench
 
@@ -38,9 +39,9 @@ class Lineage:
         self.version = 0
 
     @property
-    def source(self) -> export.Source:
+    def source(self) -> sources.Source:
         """What is exported."""
-        return export.lineage(str(self.live))
+        return sources.lineage(str(self.live))
 
     def write(self, key: t.Any, chain: bytes) -> None:
         """Write the next version; no link points to it yet."""
@@ -73,11 +74,13 @@ def lineage(home: pathlib.Path, p256: t.Any) -> Lineage:
     return made
 
 
-def run(source: export.Source, dest: pathlib.Path, wish: Wanted = WANTED, **more: t.Any) -> tuple[KeyFile, bool]:
+def run(source: sources.Source, dest: pathlib.Path, wish: Wanted = WANTED, **more: t.Any) -> tuple[KeyFile, bool]:
     options = {"chain_dest": None, "dry_run": False, "same_format": True, **more}
     if options["chain_dest"] is not None:
         options["chain_dest"] = str(options["chain_dest"])
-    return export.export_key(source, str(dest), wish, **options)
+    exports = export.Exports(export_record.default_path(), dry_run=options.pop("dry_run"))
+    done = exports.make(source, str(dest), wish, export.Terms(), **options)
+    return done.copied, done.chain_changed
 
 
 def refused(kind: type[HallmarkError], code: str, action: t.Callable[[], t.Any]) -> HallmarkError:
@@ -109,14 +112,14 @@ def later(action: t.Callable[[], None], seconds: float = 0.5) -> threading.Threa
 
 
 def test_lineage_is_key_and_full_chain() -> None:
-    source = export.lineage("/etc/letsencrypt/live/x", passphrase=PASSPHRASE)
+    source = sources.lineage("/etc/letsencrypt/live/x", passphrase=PASSPHRASE)
     assert (source.private_key_path, source.chain_path, source.passphrase) == (
         "/etc/letsencrypt/live/x/privkey.pem", "/etc/letsencrypt/live/x/fullchain.pem", PASSPHRASE,
     )
 
 
 def test_source_and_pair_show_nothing_private(lineage: Lineage, p256: t.Any) -> None:
-    shown = repr(export.lineage("x", passphrase=PASSPHRASE)) + repr(export.read_pair(lineage.source))
+    shown = repr(sources.lineage("x", passphrase=PASSPHRASE)) + repr(sources.read_pair(lineage.source))
     assert "canary" not in shown
     assert bench.key_pem(p256).decode().splitlines()[1] not in shown
 
@@ -125,13 +128,13 @@ def test_pair_that_belongs_together_is_read_at_once(
     lineage: Lineage, p256: t.Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(time, "sleep", lambda _seconds: pytest.fail("it waits"))
-    pair = export.read_pair(lineage.source)
+    pair = sources.read_pair(lineage.source)
     assert pair.private.public.key_id == id_of(p256)
     assert pair.chain == (lineage.live / "fullchain.pem").read_bytes()
 
 
 def test_key_without_chain_is_read_alone(lineage: Lineage, p256: t.Any) -> None:
-    pair = export.read_pair(export.Source(str(lineage.live / "privkey.pem"), None))
+    pair = sources.read_pair(sources.Source(str(lineage.live / "privkey.pem"), None))
     assert (pair.private.public.key_id, pair.chain) == (id_of(p256), None)
 
 
@@ -142,7 +145,7 @@ def test_renewal_under_way_is_waited_for(first: str, lineage: Lineage, other_p25
     lineage.switch(first)
     thread = later(lambda: lineage.switch(last))
     try:
-        pair = export.read_pair(lineage.source)
+        pair = sources.read_pair(lineage.source)
     finally:
         thread.join()
     assert pair.private.public.key_id == id_of(other_p256)
@@ -157,7 +160,7 @@ def test_link_that_is_missing_during_a_renewal_is_waited_for(name: str, lineage:
     lineage.switch(*({"privkey", "fullchain"} - {name}))
     thread = later(lambda: lineage.link(name), 0.3)
     try:
-        assert export.read_pair(lineage.source, delay=0.1).private.public.key_id == id_of(other_p256)
+        assert sources.read_pair(lineage.source, delay=0.1).private.public.key_id == id_of(other_p256)
     finally:
         thread.join()
 
@@ -187,7 +190,7 @@ def test_delay_between_attempts_can_be_set(
     monkeypatch.setattr(time, "sleep", pauses.append)
     lineage.write(other_p256, bench.chain_pem(other_p256))
     lineage.switch("privkey")
-    refused(KeyFileError, "key_mismatch", lambda: export.read_pair(lineage.source, delay=0.01))
+    refused(KeyFileError, "key_mismatch", lambda: sources.read_pair(lineage.source, delay=0.01))
     assert pauses == [0.01] * 9
 
 
@@ -195,7 +198,7 @@ def test_delay_between_attempts_can_be_set(
 def test_missing_file_is_told(name: str, code: str, lineage: Lineage, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(time, "sleep", lambda _seconds: None)
     lineage.unlink(name)
-    error = refused(KeyFileError, code, lambda: export.read_pair(lineage.source))
+    error = refused(KeyFileError, code, lambda: sources.read_pair(lineage.source))
     assert error.object == str(lineage.live / f"{name}.pem")
 
 
@@ -304,7 +307,7 @@ def test_refused_chain_leaves_no_key(lineage: Lineage, other_p256: t.Any, home: 
 
 @pytest.mark.parametrize("dry_run", [False, True])
 def test_chain_cannot_be_made_out_of_nothing(dry_run: bool, lineage: Lineage, home: pathlib.Path) -> None:
-    source = export.Source(str(lineage.live / "privkey.pem"), None)
+    source = sources.Source(str(lineage.live / "privkey.pem"), None)
     error = refused(KeyFileError, "input_invalid", lambda: run(
         source, home / "key", chain_dest=home / "chain", dry_run=dry_run
     ))
@@ -323,8 +326,8 @@ def test_copy_has_the_format_asked_for_or_that_of_its_source(
     there: private_key.KeyFormat, secret: bytes | None, format: private_key.KeyFormat | None, passphrase: bytes | None,
     home: pathlib.Path, p256: t.Any, assert_hides: Hides,
 ) -> None:
-    (home / "source").write_bytes(private_key.write_private_key(p256, format=there, passphrase=secret))
-    source = export.Source(str(home / "source"), None, secret)
+    (home / "source").write_bytes(writing.write_private_key(p256, format=there, passphrase=secret))
+    source = sources.Source(str(home / "source"), None, secret)
     wish = Wanted(format or "pem", passphrase, Attributes(0o600))
     if (format or there) == "cosign" and passphrase is None:
         error = refused(
@@ -346,7 +349,7 @@ def test_encrypted_source_wants_its_passphrase(
     passphrase: bytes | None, home: pathlib.Path, p256: t.Any, private_pem: Write, assert_hides: Hides
 ) -> None:
     (home / "source").write_bytes(private_pem(p256, SOURCE_PASSPHRASE))
-    source = export.Source(str(home / "source"), None, passphrase)
+    source = sources.Source(str(home / "source"), None, passphrase)
     error = refused(KeyFileError, "passphrase_invalid", lambda: run(source, home / "key"))
     assert_hides(error, SOURCE_PASSPHRASE, passphrase or SOURCE_PASSPHRASE, (home / "source").read_bytes())
     assert not (home / "key").exists()
@@ -354,22 +357,27 @@ def test_encrypted_source_wants_its_passphrase(
 
 def test_traditional_source_becomes_pkcs8(home: pathlib.Path, rsa2048: t.Any, private_pem: Write) -> None:
     (home / "source").write_bytes(private_pem(rsa2048, traditional=True))
-    run(export.Source(str(home / "source"), None), home / "key")
+    run(sources.Source(str(home / "source"), None), home / "key")
     assert (home / "key").read_bytes() == bench.key_pem(rsa2048)
 
 
-def test_key_can_be_its_own_copy(home: pathlib.Path, p256: t.Any) -> None:
+@pytest.mark.parametrize("dry_run", [False, True])
+@pytest.mark.parametrize("way", ["itself", "link"])
+def test_key_cannot_be_its_own_copy(way: str, dry_run: bool, home: pathlib.Path, p256: t.Any) -> None:
+    """Else it would stand in the record, and go when its copies go."""
     (home / "key").write_bytes(bench.key_pem(p256))
-    (home / "key").chmod(0o600)
-    copied, _chain_changed = run(export.Source(str(home / "key"), None), home / "key")
-    assert not copied.changed
+    (home / "link").symlink_to(home / "key")
+    source = sources.Source(str(home / ("key" if way == "itself" else "link")), None)
+    error = refused(CustodyError, "input_invalid", lambda: run(source, home / "key", dry_run=dry_run))
+    assert "it is the key that shall be copied" in error.cause
+    assert not os.path.exists(export_record.default_path())
 
 
 def test_chain_is_recognised_by_its_key(p256: t.Any, other_p256: t.Any) -> None:
     chain = bench.chain_pem(p256)
-    assert export.is_chain_of(chain, id_of(p256))
-    assert export.is_chain_of(chain, None)
-    assert not export.is_chain_of(chain, id_of(other_p256))
+    assert sources.is_chain_of(chain, id_of(p256))
+    assert sources.is_chain_of(chain, None)
+    assert not sources.is_chain_of(chain, id_of(other_p256))
     for data in (b"", b"rubbish", bench.key_pem(p256), chain + bench.key_pem(p256)):
-        assert not export.is_chain_of(data, None)
-        assert not export.is_chain_of(data, id_of(p256))
+        assert not sources.is_chain_of(data, None)
+        assert not sources.is_chain_of(data, id_of(p256))

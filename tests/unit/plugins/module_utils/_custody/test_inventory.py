@@ -15,7 +15,7 @@ import pytest
 from ansible_collections.hallmark.signing.plugins.module_utils import _libraries
 from ansible_collections.hallmark.signing.plugins.module_utils._custody import inventory
 from ansible_collections.hallmark.signing.plugins.module_utils._errors import HallmarkError
-from ansible_collections.hallmark.signing.plugins.module_utils._keys import private_key
+from ansible_collections.hallmark.signing.plugins.module_utils._keys import private_key, writing
 from ansible_collections.hallmark.signing.plugins.module_utils._keys.fingerprint import key_id
 from ansible_collections.hallmark.signing.tests.unit.plugins.module_utils._custody import custody_bench as bench
 
@@ -78,7 +78,7 @@ def test_key_of_each_algorithm_is_described(
 
 @pytest.mark.parametrize("label", [b"ENCRYPTED SIGSTORE PRIVATE KEY", b"ENCRYPTED COSIGN PRIVATE KEY"])
 def test_cosign_key_is_described(label: bytes, home: pathlib.Path, p256: t.Any) -> None:
-    data = private_key.write_private_key(p256, format="cosign", passphrase=PASSPHRASE)
+    data = writing.write_private_key(p256, format="cosign", passphrase=PASSPHRASE)
     path = put(home / "key", data.replace(b"ENCRYPTED SIGSTORE PRIVATE KEY", label))
     shape, error = describe(path, PASSPHRASE)
     assert (shape["key_id"], shape["algorithm"], error) == (id_of(p256), "ecdsa-p256", None)
@@ -89,7 +89,7 @@ def test_cosign_key_is_described(label: bytes, home: pathlib.Path, p256: t.Any) 
 def test_encrypted_key_without_passphrase_has_no_id_and_no_error(
     format: private_key.KeyFormat, home: pathlib.Path, p256: t.Any
 ) -> None:
-    path = put(home / "key", private_key.write_private_key(p256, format=format, passphrase=PASSPHRASE))
+    path = put(home / "key", writing.write_private_key(p256, format=format, passphrase=PASSPHRASE))
     shape, error = describe(path)
     assert (shape["key_id"], shape["algorithm"], shape["problems"], error) == (None, None, [], None)
     assert (shape["format"], shape["encrypted"], shape["mode"]) == (format, True, "0600")
@@ -99,7 +99,7 @@ def test_encrypted_key_without_passphrase_has_no_id_and_no_error(
 def test_wrong_passphrase_is_a_problem_and_no_error(
     format: private_key.KeyFormat, home: pathlib.Path, p256: t.Any
 ) -> None:
-    path = put(home / "key", private_key.write_private_key(p256, format=format, passphrase=PASSPHRASE), 0o604)
+    path = put(home / "key", writing.write_private_key(p256, format=format, passphrase=PASSPHRASE), 0o604)
     shape, error = describe(path, b"canary of a wrong one")
     assert (shape["key_id"], shape["algorithm"], shape["encrypted"], error) == (None, None, True, None)
     assert codes(shape) == ["passphrase_invalid", "mode_too_open"]
@@ -290,7 +290,7 @@ def test_user_without_a_name_is_a_number(home: pathlib.Path, p256: t.Any) -> Non
 def test_missing_library_is_an_error(
     home: pathlib.Path, p256: t.Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path = put(home / "key", private_key.write_private_key(p256, format="cosign", passphrase=PASSPHRASE))
+    path = put(home / "key", writing.write_private_key(p256, format="cosign", passphrase=PASSPHRASE))
     monkeypatch.setitem(_libraries.FLOORS, "nacl", "999")
     shape, error = describe(path, PASSPHRASE)
     assert (error, shape["format"], shape["encrypted"]) == ("library_missing", None, True)

@@ -14,7 +14,7 @@ import typing as t
 
 import pytest
 from ansible_collections.hallmark.signing.plugins.module_utils._errors import KeyFileError
-from ansible_collections.hallmark.signing.plugins.module_utils._keys import encrypted_key, pem, private_key
+from ansible_collections.hallmark.signing.plugins.module_utils._keys import encrypted_key, pem, private_key, writing
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed25519, rsa, x25519
 
@@ -649,7 +649,7 @@ def test_written_key_is_read_again(
     fixture: str, format: t.Any, passphrase: bytes | None, label: str, request: pytest.FixtureRequest
 ) -> None:
     key = request.getfixturevalue(fixture)
-    data = private_key.write_private_key(key, format=format, passphrase=passphrase)
+    data = writing.write_private_key(key, format=format, passphrase=passphrase)
     assert _label(data) == label
     assert data.endswith(f"-----END {label}-----\n".encode())
     lines = data.splitlines()[1:-1]
@@ -665,7 +665,7 @@ def test_written_key_is_read_again(
 
 
 def test_written_pkcs8_is_encrypted_with_aes_256(p256: t.Any) -> None:
-    data = private_key.write_private_key(p256, format="pem", passphrase=PASSPHRASE)
+    data = writing.write_private_key(p256, format="pem", passphrase=PASSPHRASE)
     der = base64.b64decode(b"".join(data.splitlines()[1:-1]))
     assert bytes.fromhex("060960864801650304012a") in der  # id-aes256-CBC
 
@@ -678,31 +678,31 @@ def test_new_key_wants_a_passphrase_of_eight_characters(
     format: t.Any, passphrase: bytes, p256: t.Any, assert_hides: Hides
 ) -> None:
     with pytest.raises(KeyFileError, match="a new key wants 8 or more characters, or none") as caught:
-        private_key.write_private_key(p256, format=format, passphrase=passphrase)
+        writing.write_private_key(p256, format=format, passphrase=passphrase)
     assert (caught.value.code, caught.value.object) == ("passphrase_invalid", "passphrase")
     assert_hides(caught.value, passphrase)
 
 
 @pytest.mark.parametrize("passphrase", [b"12345678", "\u00e9".encode() * 8, b"\xff" * 8, b" " * 8, b"x" * 1023])
 def test_eight_characters_of_any_kind_are_enough(passphrase: bytes, p256: t.Any) -> None:
-    data = private_key.write_private_key(p256, format="pem", passphrase=passphrase)
+    data = writing.write_private_key(p256, format="pem", passphrase=passphrase)
     assert _private(data, passphrase).encrypted
 
 
 def test_long_passphrase_is_taken_by_the_format_of_cosign(p256: t.Any) -> None:
-    data = private_key.write_private_key(p256, format="cosign", passphrase=b"x" * 5000)
+    data = writing.write_private_key(p256, format="cosign", passphrase=b"x" * 5000)
     assert _private(data, b"x" * 5000).encrypted
 
 
 def test_passphrase_too_long_for_pkcs8_is_refused_as_such(p256: t.Any) -> None:
     with pytest.raises(KeyFileError) as caught:
-        private_key.write_private_key(p256, format="pem", passphrase=b"x" * 1024)
+        writing.write_private_key(p256, format="pem", passphrase=b"x" * 1024)
     assert caught.value.code == "passphrase_invalid"
 
 
 def test_format_of_cosign_wants_a_passphrase(p256: t.Any) -> None:
     with pytest.raises(KeyFileError, match="cosign's key format is always encrypted") as caught:
-        private_key.write_private_key(p256, format="cosign", passphrase=None)
+        writing.write_private_key(p256, format="cosign", passphrase=None)
     assert (caught.value.code, caught.value.object) == ("passphrase_invalid", "passphrase")
 
 

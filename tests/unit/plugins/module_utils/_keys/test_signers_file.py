@@ -7,14 +7,16 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import datetime
 import os
 import pathlib
 import typing as t
 
 import pytest
 from ansible_collections.hallmark.signing.plugins.module_utils._errors import KeyFileError
-from ansible_collections.hallmark.signing.plugins.module_utils._keys import algorithms, files, making
+from ansible_collections.hallmark.signing.plugins.module_utils._keys import algorithms, files, lease, making
 from ansible_collections.hallmark.signing.plugins.module_utils._keys.signers import file, protocol
+from ansible_collections.hallmark.signing.tests.unit.plugins.module_utils._custody import custody_bench as bench
 from cryptography.hazmat.primitives.asymmetric import ec
 
 PASSPHRASE = b"correct horse"
@@ -160,3 +162,65 @@ def test_no_descriptor_is_left_open(tmp_path: pathlib.Path, key_file: str) -> No
         with contextlib.suppress(KeyFileError):
             file.read_key_file(path)
     assert sorted(os.listdir("/proc/self/fd")) == before
+
+
+# Exported copies -----------------------------------------------------------------------------------------------------
+
+
+def exported(path: pathlib.Path, data: bytes, *, minutes: int | None = None, once: bool = False) -> str:
+    """Write an exported copy that ends in so many minutes."""
+    ends = None if minutes is None else datetime.datetime.now(datetime.timezone.utc) + datetime.timedelta(minutes=minutes)
+    path.write_bytes(lease.Lease("0" * 16, ends, once).encode() + data)
+    return str(path)
+
+
+@pytest.mark.parametrize("passphrase", [None, PASSPHRASE])
+def test_copy_signs_until_its_end(
+    passphrase: bytes | None, tmp_path: pathlib.Path, p256: t.Any, private_pem: Write
+) -> None:
+    data = private_pem(p256, passphrase)
+    path = exported(tmp_path / "copy", data, minutes=5)
+    assert file.load(path, passphrase=passphrase, key_id=None).sign(b"message")
+    assert os.path.exists(path)
+    path = exported(tmp_path / "copy", data, minutes=-1)
+    assert _refused(path, passphrase).code == "export_expired"
+
+
+def test_changed_end_is_refused(tmp_path: pathlib.Path, p256: t.Any, private_pem: Write) -> None:
+    path = tmp_path / "copy"
+    path.write_bytes(b"hallmark-export: 0 expires whenever\n" + private_pem(p256))
+    assert _refused(str(path)).code == "malformed"
+
+
+def test_copy_for_one_use_is_gone_before_it_signs(tmp_path: pathlib.Path, p256: t.Any, private_pem: Write) -> None:
+    path = exported(tmp_path / "copy", private_pem(p256), minutes=5, once=True)
+    file.load(path, passphrase=None, key_id=None, dry_run=True)
+    assert os.path.exists(path)
+    signer = file.load(path, passphrase=None, key_id=None)
+    assert not os.path.exists(path)
+    assert signer.sign(b"message")
+    assert _refused(path).code == "not_found"
+
+
+@pytest.mark.parametrize("options", [{"passphrase": b"wrong"}, {"passphrase": None}, {"passphrase": PASSPHRASE, "key_id": OTHER_ID}])
+def test_copy_that_cannot_be_used_is_not_used_up(
+    options: dict[str, t.Any], tmp_path: pathlib.Path, p256: t.Any, private_pem: Write
+) -> None:
+    path = exported(tmp_path / "copy", private_pem(p256, PASSPHRASE), once=True)
+    _refused(path, **options)
+    assert os.path.exists(path)
+
+
+def test_of_many_processes_one_uses_it(tmp_path: pathlib.Path, p256: t.Any, private_pem: Write) -> None:
+    for _round in range(10):
+        path = exported(tmp_path / "copy", private_pem(p256), once=True)
+
+        def use(path: str = path) -> bool:
+            try:
+                file.load(path, passphrase=None, key_id=None)
+            except KeyFileError:
+                return False
+            return True
+
+        waits = [bench.in_child(use) for _process in range(4)]
+        assert [wait() for wait in waits].count(True) == 1
