@@ -93,5 +93,9 @@ class BuildError(HallmarkError):
     """The container engine is absent, or a build or push failed."""
 
 
+class CertbotError(HallmarkError):
+    """A lineage of Certbot, or what is known of it, is not as it must be for what shall be done."""
+
+
 class LibraryError(HallmarkError):
     """A third-party Python library is missing or older than its floor."""

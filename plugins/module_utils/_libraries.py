@@ -23,9 +23,16 @@ FLOORS: dict[str, str] = {
     "cryptography": "42", "docker": "7.1", "nacl": "1.5",
     # Older ones trust the certificates that come with a timestamp.
     "rfc3161_client": "1.0.9", "yaml": "6", "jmespath": "1",
+    # Keys in tokens and with services. hvac names the length of salts from here on, boto3 its endpoint.
+    "pkcs11": "0.8.1", "boto3": "1.28", "hvac": "2", "google.cloud.kms": "2.20", "azure.identity": "1.14",
+    "azure.keyvault.keys": "4.8",
 }
 KEYS_CRYPTOGRAPHY_FLOOR = "38"
-_PACKAGES = {"nacl": "PyNaCl", "rfc3161_client": "rfc3161-client", "yaml": "PyYAML"}
+_PACKAGES = {
+    "nacl": "PyNaCl", "rfc3161_client": "rfc3161-client", "yaml": "PyYAML", "pkcs11": "python-pkcs11",
+    "google.cloud.kms": "google-cloud-kms", "azure.identity": "azure-identity",
+    "azure.keyvault.keys": "azure-keyvault-keys",
+}
 
 
 @contextmanager

@@ -34,6 +34,7 @@ ReasonCode = t.Literal[
     "library_missing",
     "limit_exceeded",
     "limited_readers",
+    "lineage_busy",
     "local_base",
     "log_invalid",
     "log_missing",

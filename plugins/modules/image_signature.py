@@ -107,6 +107,15 @@ options:
             description: The public key, PEM.
             type: str
             required: true
+          digest:
+            description: The digest of the image. Not used.
+            type: str
+          format:
+            description: The format of the signature. Not used.
+            type: str
+          key_id:
+            description: Key id of the key. Not used.
+            type: str
       key_id:
         description: The expected key id; any other key is an error, before anything is signed.
         type: str
@@ -351,9 +360,8 @@ def main() -> None:
                         "type": "list",
                         "elements": "dict",
                         "options": {
-                            "sha256": {"type": "str", "required": True},
-                            "signature": {"type": "str"},
-                            "public_key": {"type": "str", "required": True, "no_log": False},
+                            **{name: {"type": "str", "no_log": False} for name in ("digest", "format", "key_id", "signature")},
+                            **{name: {"type": "str", "required": True, "no_log": False} for name in ("sha256", "public_key")},
                         },
                     },
                     "external": {
@@ -461,20 +469,12 @@ def _signing(module: AnsibleModule, known: Images, empty: dict[str, t.Any]) -> W
 
 
 def _signer(signer: dict[str, t.Any], params: dict[str, t.Any], *, dry_run: bool) -> Signer:
-    if signer["signatures"] is not None:
-        from ..module_utils._keys.signers import returned
+    scheme = params["signature_algorithm"]
+    if signer["signatures"] is None and signer["external"] is None:
+        return signers.load(signer, scheme=scheme, dry_run=dry_run)
+    from ..module_utils._ansible import made_elsewhere
 
-        return returned.load(
-            signer["signatures"], key_id=signer["key_id"], scheme=params["signature_algorithm"], dry_run=dry_run
-        )
-    if signer["external"] is None:
-        return signers.load(signer, scheme=params["signature_algorithm"], dry_run=dry_run)
-    from ..module_utils._keys.signers import external
-
-    return external.load(
-        [external.Files(**entry) for entry in signer["external"]], certificate_path=signer["certificate_path"],
-        key_id=signer["key_id"], scheme=params["signature_algorithm"],
-    )
+    return made_elsewhere.load(signer, scheme=scheme, dry_run=dry_run)
 
 
 def _accompaniment(params: dict[str, t.Any], loaded: t.Sequence[Signer], known: Images) -> dict[str, t.Any]:

@@ -354,7 +354,7 @@ class Fleet:
         results, log = stem.with_suffix(".results"), stem.with_suffix(".log")
         begun = time.monotonic()
         # Paths of sockets must be short. A master connection must not outlive the host that it leads to.
-        with tempfile.TemporaryDirectory(prefix="hallmark-fleet-", dir="/tmp") as sockets, log.open("w") as stream:
+        with tempfile.TemporaryDirectory(prefix=f"{self.prefix}-", dir="/tmp") as sockets, log.open("w") as stream:
             command = [
                 sys.executable, "-m", "ansible", "playbook", "--inventory", str(self.inventory()), str(playbook),
                 *arguments,

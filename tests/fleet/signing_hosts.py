@@ -48,9 +48,12 @@ def check_files(host: Host, wanted: dict[str, str]) -> None:
 
 
 def half_written(host: Host) -> list[str]:
-    """Return files of the roles' folders that have no name which anybody is meant to read."""
-    known = {KEY, PUBLIC, CHAIN, COPY}
-    return sorted(path for folder in (FOLDER, COPY_FOLDER) for path in host.entries(folder) if path not in known)
+    """Return files under the names that they have until they are whole, and those beside keys with nothing in them."""
+    names = " -o ".join(f"-name {pattern}" for pattern in ("*.hallmark-new", ".ansible_tmp*", "*.new", "*.tmp")).split()
+    places = ["/etc", "/opt", "/run", "/usr/local", "/var/lib"]
+    unfinished = host.run(["find", *places, "-type", "f", "(", *names, ")"]).stdout.splitlines()
+    empty = host.run(["find", FOLDER, COPY_FOLDER, "-type", "f", "-empty"], check=False).stdout.splitlines()
+    return sorted(unfinished + empty)
 
 
 def timers(host: Host) -> dict[str, str]:

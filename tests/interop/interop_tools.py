@@ -140,8 +140,10 @@ class Ansible:
         """Run plays; C(hosts) maps names to variables, all of them this machine."""
         number = next(self._numbers)
         book, results = self.folder / f"play-{number}.json", self.folder / f"play-{number}.results"
+        # The record of exports of this machine is not that of tests.
+        defaults = {**NOBODY_ELSE, "hallmark.signing.key_export": {"record_path": str(self.folder / "exports.jsonl")}}
         book.write_text(json.dumps([
-            {"hosts": "all", "gather_facts": False, "module_defaults": NOBODY_ELSE, **play} for play in plays
+            {"hosts": "all", "gather_facts": False, "module_defaults": defaults, **play} for play in plays
         ]))
         common = {"ansible_connection": "local", "ansible_python_interpreter": sys.executable}
         inventory = self.folder / f"play-{number}.inventory.json"

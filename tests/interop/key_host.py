@@ -40,6 +40,11 @@ def programs() -> dict[str, str]:
     return t.cast("dict[str, str]", found)
 
 
+def user() -> str:
+    """Return the name of this user, who is the only one that this sshd lets in."""
+    return pwd.getpwuid(os.geteuid()).pw_name
+
+
 class KeyHost:
     """The host: its key, its configuration, its record, and its sshd on a port that stays the same."""
 
@@ -119,7 +124,8 @@ class KeyHost:
             [
                 self.programs["ssh"], "-F", "/dev/null", "-o", "BatchMode=yes", "-o", "StrictHostKeyChecking=yes",
                 "-o", f"UserKnownHostsFile={known}", "-o", "IdentitiesOnly=yes",
-                "-i", str(self.folder / f"ssh-{caller}"), "-p", str(self.port), *options, f"{pwd.getpwuid(os.geteuid()).pw_name}@127.0.0.1", *arguments,
+                "-i", str(self.folder / f"ssh-{caller}"), "-p", str(self.port), *options, f"{user()}@127.0.0.1",
+                *arguments,
             ],
             input=stdin, capture_output=True, timeout=60, check=False,
         )
@@ -148,7 +154,7 @@ class Account:
         self.public = folder / "release.pub"
         (folder / "known_hosts").write_text(host.known_hosts)
         entry = {
-            "destination": f"{pwd.getpwuid(os.geteuid()).pw_name}@127.0.0.1", "port": host.port,
+            "destination": f"{user()}@127.0.0.1", "port": host.port,
             "public_key_path": str(self.public), "known_hosts": str(folder / "known_hosts"),
             "identity_file": str(host.folder / f"ssh-{caller}"), "timeout": 50, **members,
         }

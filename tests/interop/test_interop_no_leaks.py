@@ -245,6 +245,22 @@ def _passphrases(way: str, given: pathlib.Path, **names: str) -> Json:
     return {option: f"{{{{ canary_{secret} }}}}" for option, secret in names.items()}
 
 
+def _key_id(given: pathlib.Path) -> str:
+    return pem.read_public_key((given / "public.pub").read_bytes(), where="public.pub").key_id
+
+
+def _sealed(way: str, given: pathlib.Path, dest: pathlib.Path) -> list[Task]:
+    """Return an export to a recipient, where the program age is there: it gets the plain key."""
+    if shutil.which("age-keygen") is None:
+        return []
+    made = subprocess.run(["age-keygen"], capture_output=True, text=True, check=True)
+    (recipient,) = (line.split()[-1] for line in made.stdout.splitlines() if "public key" in line)
+    return [Task("key_export", {
+        "private_key_path": str(given / "encrypted.pem"), "dest": str(dest / "export.age"), "recipient": recipient,
+        **_passphrases(way, given, source_passphrase="passphrase"),
+    })]
+
+
 def _good(way: str, given: pathlib.Path, dest: pathlib.Path, image: str, login: Json, build: Json | None) -> list[Task]:
     encrypted = str(given / "encrypted.pem")
     tasks = [
@@ -262,6 +278,11 @@ def _good(way: str, given: pathlib.Path, dest: pathlib.Path, image: str, login: 
             **_passphrases(way, given, passphrase="other_passphrase", source_passphrase="passphrase"),
         }),
         Task("key_export", {"private_key_path": str(given / "plain.pem"), "dest": str(dest / "export-plain.key")}),
+        Task("key_export", {
+            "private_key_path": encrypted, "dest": str(dest / "export-once.key"), "consume_once": True,
+            **_passphrases(way, given, passphrase="other_passphrase", source_passphrase="passphrase"),
+        }),
+        *_sealed(way, given, dest),
         Task("signing_key_info", {
             "paths": [encrypted, str(given / "plain.pem")], **_passphrases(way, given, passphrase="passphrase"),
         }),
@@ -274,7 +295,7 @@ def _good(way: str, given: pathlib.Path, dest: pathlib.Path, image: str, login: 
             "on_failure": "report",
         }),
         Task("key_export", {
-            "dest": str(dest / "export.key"), "state": "absent",
+            "dest": str(dest / "export.key"), "state": "absent", "key_id": _key_id(given), "sweep_paths": [str(dest)],
             **_passphrases(way, given, passphrase="other_passphrase"),
         }),
     ]
@@ -342,6 +363,15 @@ def _bad(way: str, given: pathlib.Path, dest: pathlib.Path, image: str, login: J
             "private_key_path": encrypted, "dest": str(dest / "export.key"), **wrong_source,
         }),
         Task("key_export", {"private_key_path": str(given / "plain.pem"), "dest": str(dest / "new.key"), **wrong}),
+        Task("key_export", {
+            "private_key_path": str(given / "plain.pem"), "dest": str(dest / "x.age"), "recipient": "age1" + "q" * 58,
+        }),
+        Task("key_export", {
+            "private_key_path": str(given / "plain.pem"), "dest": str(dest / "x.key"), "record_path": str(given / "passphrase"),
+        }),
+        Task("key_export", {
+            "dest": str(dest / "none.key"), "state": "absent", "key_id": "0" * 64, "sweep_paths": [str(given / "plain.pem")],
+        }),
         Task("signing_key_info", {"paths": [encrypted, str(given / "passphrase")], **wrong}),
         Task("image_signature", {
             "images": [image], "registries": [login], "signers": [{"private_key_path": encrypted, **wrong}],

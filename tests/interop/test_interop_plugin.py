@@ -184,7 +184,10 @@ def test_other_keys_sign_too(
             image = registry.image()
             account.sign(cosign, image, format=format)
             modules.succeed("image_verify", images=[image], trust=[key.authority], formats=[format])
-            assert cosign.accepts(image, key.public), f"{cosign.name}, {format}"
+            # cosign 3.1 verifies its own bundles of these keys only if it is told the hash.
+            told = {"ecdsa-p384": "sha384", "ecdsa-p521": "sha512"}.get(algorithm) if format == "bundle" else None
+            more = ["--signature-digest-algorithm", told] if told else []
+            assert cosign.accepts(image, key.public, *more), f"{cosign.name}, {format}"
 
 
 def test_public_key_can_be_asked_for_and_verification_says_how(
@@ -377,8 +380,8 @@ def test_plugin_that_is_not_configured_says_so(
 
 
 @pytest.mark.parametrize(("arguments", "options"), [
-    ([], []), (["id"], []), (["cat", "/etc/passwd"], []), (["--help"], []), (["serve", "--caller", "bob"], []),
-    (["id; id"], ["-tt"]), ([], ["-A", "-X"]), ([], ["-o", "SetEnv=LD_PRELOAD=/x"]), (["sftp"], ["-s"]),
+    ([], []), (["id"], []), (["cat", "/etc/passwd"], []), (["serve", "--caller", "bob"], []), (["id; id"], ["-A"]),
+    ([], ["-A", "-X"]), ([], ["-o", "SetEnv=LD_PRELOAD=/x"]), (["sftp"], ["-s"]),
 ], ids=str)
 def test_nothing_but_the_forced_command_is_to_be_had(
     host: KeyHost, arguments: list[str], options: list[str]
@@ -389,6 +392,12 @@ def test_nothing_but_the_forced_command_is_to_be_had(
     # The answer of the program, to an empty request.
     assert json.loads(done.stdout)["error"]["code"] == "malformed", done
     assert host.entries == before
+
+
+def test_no_terminal_is_to_be_had(host: KeyHost) -> None:
+    done = host.ssh("alice", "id", options=["-tt"])
+    assert "PTY allocation request failed" in done.stderr
+    assert b"uid=" not in done.stdout
 
 
 def test_caller_is_the_one_of_the_key(host: KeyHost, registry: Registry) -> None:

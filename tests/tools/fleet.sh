@@ -100,6 +100,7 @@ fleet_time() { printf '%-60s %6d s\n' "$1" "$2" >>"$fleet_times"; }
 # Remove the containers and images of this checkout's fleet, those of a run that was killed, too.
 fleet_remove() {
   local found
+  rm -rf -- "/tmp/$fleet_prefix-"*
   command -v docker >/dev/null || return 0
   found=$(timeout 20 docker ps -a --format '{{.Names}}' 2>/dev/null | grep "^$fleet_prefix-") || true
   # shellcheck disable=SC2086

@@ -26,7 +26,14 @@ def passphrase(params: t.Mapping[str, t.Any], prefix: str = "") -> bytes | None:
     """
     if params.get(f"{prefix}passphrase") is not None:
         return str(params[f"{prefix}passphrase"]).encode("utf-8")
-    path = params.get(f"{prefix}passphrase_path")
+    return from_file(params.get(f"{prefix}passphrase_path"))
+
+
+def from_file(path: str | None) -> bytes | None:
+    """Return the passphrase or PIN in a file, or None for no file; one newline at its end does not count.
+
+    Raises KeyFileError (not_found, malformed).
+    """
     if path is None:
         return None
     text: str | None = None

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import typing as t
 
-from .._keys.files import read_key_file
 from .._keys.signers import file
 from .._keys.signers.protocol import Signer
 from . import args, secrets
@@ -39,9 +38,8 @@ def load(options: Options, *, scheme: str | None, dry_run: bool) -> Signer:
     if options["uri"] is not None:
         from .._keys.signers import uri
 
-        pin = read_key_file(options["pin_path"]).rstrip(b"\r\n") if options["pin_path"] else None
         return uri.load(
-            options["uri"], pin=pin, public_key_path=options["public_key_path"], key_id=options["key_id"], scheme=scheme
+            options["uri"], pin=secrets.from_file(options["pin_path"]), public_key_path=options["public_key_path"], key_id=options["key_id"], scheme=scheme
         )
     from .._keys.signers import command
 

@@ -4,9 +4,9 @@
 
 """What takes an exported key away when its time is over, though no playbook runs then.
 
-Three things do, as far as the place allows: a transient timer of systemd; a rule of systemd-tmpfiles, which removes the files at
-the next boot, and by their age where the folder holds nothing else; and whoever signs with the copy, who reads its end in it.
-Sources: systemd-run(1), systemd.timer(5), tmpfiles.d(5).
+Three things do, as far as the place allows: a transient timer of systemd; a rule of systemd-tmpfiles, which removes
+the files at the next boot, and by their age where the folder holds nothing else; and whoever signs with the copy, who
+reads its end in it. Sources: systemd-run(1), systemd.timer(5), tmpfiles.d(5).
 """
 
 from __future__ import annotations
@@ -30,7 +30,8 @@ _PERSISTENT, _VOLATILE = "/etc/tmpfiles.d", "/run/tmpfiles.d"
 # What needs no quoting in rules and units, and is no pattern there.
 _PLAIN_PATH = re.compile(r"/[A-Za-z0-9._/@:+=,-]+")
 _TIMEOUT = 30
-# systemd that knows by which times files are aged: c and m are those of the last change of their entry and of their bytes.
+# systemd that knows by which times files are aged: c and m are those of the last change of their entry and of their
+# bytes.
 _AGE_BY = 250
 
 
@@ -69,7 +70,8 @@ def guard(export_id: str, path: str, chain_path: str | None) -> Guard:
 def require(guarded: Guard) -> None:
     """Refuse an export that nothing would end.
 
-    Raises CustodyError: expiry_unenforceable where no timer can be armed, input_invalid for paths that units cannot name.
+    Raises CustodyError: expiry_unenforceable where no timer can be armed, input_invalid for paths that units cannot
+    name.
     """
     path = guarded.paths[0]
     if not _is_root():
@@ -162,17 +164,20 @@ def _start_timer(guarded: Guard, expires_at: datetime.datetime, remaining: int) 
     ])
     if done.returncode != 0 or not is_armed(guarded):
         said = done.stderr.strip().splitlines()[-1:] or ["the timer is not active"]
-        raise _unenforceable(guarded.paths[0], f"systemd-run: {said[0][:200]}", "Mend systemd on this host, and run again.")
+        raise _unenforceable(guarded.paths[0], f"systemd-run: {said[0][:200]}", "Mend systemd on this host, and run
+        again.")
 
 
 def _write_rule(guarded: Guard, age: int | None) -> None:
-    # The rule takes itself away at the next boot, with what it is about: else it would take away what comes there later.
+    # The rule takes itself away at the next boot, with what it is about: else it would take away what comes there
+    # later.
     lines = [
         "# Of an exported key; hallmark.signing.key_export takes it away.",
         *(f"r! {path}" for path in (*guarded.paths, guarded.rule)),
     ]
     if age is not None:
-        # Not by when it was read. A file that was moved here keeps the time of its last change, but not that of its entry.
+        # Not by when it was read. A file that was moved here keeps the time of its last change, but not that of its
+        # entry.
         by = "cm:" if _systemd_version() >= _AGE_BY else ""
         lines.append(f"e {os.path.dirname(guarded.paths[0])} - - - {by}{age}s")
     with suppress(OSError):
@@ -198,7 +203,8 @@ def _systemd_version() -> int:
 
 def _run(argv: t.Sequence[str]) -> subprocess.CompletedProcess[str]:
     try:
-        return subprocess.run(argv, capture_output=True, text=True, timeout=_TIMEOUT, check=False, stdin=subprocess.DEVNULL)
+        return subprocess.run(argv, capture_output=True, text=True, timeout=_TIMEOUT, check=False,
+        stdin=subprocess.DEVNULL)
     except (OSError, subprocess.SubprocessError) as exc:
         return subprocess.CompletedProcess(argv, 1, "", type(exc).__name__)
 

@@ -4,8 +4,8 @@
 
 """Exports with their terms: recorded before they are made, taken away when their time is over, never made twice.
 
-First the record, then the timer, then the copy: an interrupted export leaves a record without a copy, or a copy with a record
-and a timer, and the next run makes it whole. The timer takes away what was written under another name, too.
+First the record, then the timer, then the copy: an interrupted export leaves a record without a copy, or a copy with a
+record and a timer, and the next run makes it whole. The timer takes away what was written under another name, too.
 """
 
 from __future__ import annotations
@@ -44,8 +44,8 @@ class Terms:
         """Refuse what means nothing. Raises CustodyError (input_invalid)."""
         if self.expires_in is not None and not 1 <= self.expires_in <= 366 * 86400:
             raise CustodyError(
-                code="input_invalid", object="expires_in", attempt="use it", cause=f"{self.expires_in} seconds are no span",
-                advice="Give 1 second to 366 days.",
+                code="input_invalid", object="expires_in", attempt="use it", cause=f"{self.expires_in} seconds are no
+                span", advice="Give 1 second to 366 days.",
             )
 
     def fits(self, made: Export) -> bool:
@@ -78,7 +78,8 @@ class Exports:
         self.events: list[dict[str, t.Any]] = []
 
     def make(
-        self, source: sources.Source, dest: str, wanted: Wanted, terms: Terms, *, chain_dest: str | None, same_format: bool
+        self, source: sources.Source, dest: str, wanted: Wanted, terms: Terms, *, chain_dest: str | None, same_format:
+        bool
     ) -> Outcome:
         """Make the copy, unless it is there on the same terms. Raises KeyFileError and CustodyError."""
         dest = real_path(dest)
@@ -161,7 +162,8 @@ class Exports:
                 self._dry = True
 
     def _settle(
-        self, pair: sources.Pair, source: sources.Source, dest: str, wanted: Wanted, terms: Terms, chain_dest: str | None
+        self, pair: sources.Pair, source: sources.Source, dest: str, wanted: Wanted, terms: Terms, chain_dest: str |
+        None
     ) -> Outcome:
         gone = self._tidy(dest)
         former = next((made for made in self._at(dest) if not self._is_past(made)), None)
@@ -192,7 +194,8 @@ class Exports:
             raise
         return Outcome(copied, made, chain, changed=True)
 
-    def _keep(self, pair: sources.Pair, former: Export, wanted: Wanted, terms: Terms, chain_dest: str | None) -> Outcome:
+    def _keep(self, pair: sources.Pair, former: Export, wanted: Wanted, terms: Terms, chain_dest: str | None) ->
+    Outcome:
         """Keep a copy that is there, with the attributes and the chain that are asked for, and with what ends it."""
         moved = chain_dest is not None and chain_dest != former.chain_path
         if former.key_id != wanted.key_id or not terms.fits(former) or (moved and former.expires_in is not None):
@@ -255,7 +258,8 @@ class Exports:
         return removed, others
 
     def _planned(
-        self, pair: sources.Pair, source: sources.Source, dest: str, wanted: Wanted, terms: Terms, chain_dest: str | None
+        self, pair: sources.Pair, source: sources.Source, dest: str, wanted: Wanted, terms: Terms, chain_dest: str |
+        None
     ) -> Export:
         writing.require_writable(format=wanted.format, passphrase=wanted.passphrase)
         if terms.recipient is not None:
@@ -276,8 +280,8 @@ class Exports:
         return replace(made, enforced_by=expiry.foreseen(_guard(made), alone=_is_alone(made)))
 
     def _begin(self, made: Export) -> None:
-        """Record the export, before there is anything to end: so every timer has its entry, by which it is found again."""
-        folders = {os.path.dirname(path) for path in (made.path, made.chain_path) if path}
+        """Record the export, before there is anything to end: so every timer has its entry, by which it is found
+        again.""" folders = {os.path.dirname(path) for path in (made.path, made.chain_path) if path}
         for other in self._live.values():
             if other.expires_at is not None and os.path.dirname(other.path) in folders:
                 expiry.no_longer_alone(_guard(other))

@@ -2,10 +2,11 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The record of exports: which copies of which keys were made, when they end, and which were taken away. No key material.
+"""The record of exports: which copies of which keys were made, when they end, and which were taken away. No key
+material.
 
-It is a journal. Entries have C(event), one of C(exported), C(removed), C(expired) and C(gone), C(time), and of an export the
-fields of C(Export). An export that nothing else was said of is live.
+It is a journal. Entries have C(event), one of C(exported), C(removed), C(expired) and C(gone), C(time), and of an
+export the fields of C(Export). An export that nothing else was said of is live.
 """
 
 from __future__ import annotations

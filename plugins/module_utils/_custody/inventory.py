@@ -94,19 +94,22 @@ def _unexpected(entry: KeyEntry, expected: Expected) -> t.Iterator[Problem]:
     """Yield what is otherwise than it shall be."""
     if expected.key_ids and entry.key_id is not None and entry.key_id not in expected.key_ids:
         yield Problem("key_mismatch", (
-            f"{entry.path}: its key id is {entry.key_id}, which is none of those expected. A renewal may have brought a new "
+            f"{entry.path}: its key id is {entry.key_id}, which is none of those expected. A renewal may have brought "
+            "a new "
             "key: stage it as a new generation, or find out where it comes from."
         ))
     if entry.certificate is None:
         return
     if entry.certificate.is_tls_only:
         yield Problem("tls_only", (
-            f"{entry.path}: the certificate is for TLS only, and no verifier takes it as a signing identity. Trust the key."
+            f"{entry.path}: the certificate is for TLS only, and no verifier takes it as a signing identity. Trust "
+            "the key."
         ))
     issuers = [issuer.key_id for issuer in entry.certificate.issuer_chain]
     if expected.issuer_key_ids and not expected.issuer_key_ids.intersection(issuers):
         yield Problem("issuer_changed", (
-            f"{entry.path}: none of its issuers has a key that was recorded; they are {', '.join(issuers) or 'missing'}. "
+            f"{entry.path}: none of its issuers has a key that was recorded; they are "
+            f"{', '.join(issuers) or 'missing'}. "
             "Authorities change intermediates at will: compare the chain, and record the new one."
         ))
 
@@ -199,25 +202,29 @@ def _more_custody_problems(
 ) -> t.Iterator[Problem]:
     if status.st_uid not in (0, os.geteuid()) and entry.owner not in expected.owners:
         yield Problem("owner_unexpected", (
-            f"{path}: it belongs to {entry.owner}. Give it to root, or name that user in owners if it shall have the key."
+            f"{path}: it belongs to {entry.owner}. Give it to root, or name that user in owners if it shall have the "
+            "key."
         ))
     if status.st_nlink > 1:
         yield Problem("hard_linked", (
-            f"{path}: the file has {status.st_nlink} names, and whoever removes this one leaves the others. Find them by its "
+            f"{path}: the file has {status.st_nlink} names, and whoever removes this one leaves the others. Find them "
+            "by its "
             f"inode {status.st_ino}, and remove them."
         ))
     with suppress(HallmarkError):
         made = lease.read(data, where=path)
         if made is not None and made.is_over(datetime.datetime.now(datetime.timezone.utc)):
             yield Problem("export_expired", (
-                f"{path}: this exported copy ended at {lease.rfc3339(made.expires_at)}, and is still there. Remove it by "
+                f"{path}: this exported copy ended at {lease.rfc3339(made.expires_at)}, and is still there. Remove it "
+                "by "
                 "key_export with state: absent, and find out why its timer did not."
             ))
     mount = storage.mount_of(path)
     swaps = storage.clear_swaps() if mount is not None and mount.type == "tmpfs" else []
     if swaps:
         yield Problem("swap_in_clear", (
-            f"{path}: it lies in memory that may be written to {', '.join(swaps)}, which is not encrypted. Encrypt or switch "
+            f"{path}: it lies in memory that may be written to {', '.join(swaps)}, which is not encrypted. Encrypt or "
+            "switch "
             "off swap on this host."
         ))
 

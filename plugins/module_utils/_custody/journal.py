@@ -4,8 +4,8 @@
 
 """Append-only records: JSON lines, each with the hash of the line before it, written one at a time and kept on disk.
 
-A changed, missing or inserted line breaks the chain. Lines cut off at the end, or a file that was written anew, show only
-against a head that somebody else kept: the hash of the last line, which every append returns.
+A changed, missing or inserted line breaks the chain. Lines cut off at the end, or a file that was written anew, show
+only against a head that somebody else kept: the hash of the last line, which every append returns.
 """
 
 from __future__ import annotations

@@ -16,7 +16,8 @@ def ensure_public_file(
     path: str, data: bytes | None, *, is_former: t.Callable[[bytes], bool], dry_run: bool, limit: int = MAX_SIZE,
     mode: int = PUBLIC_MODE,
 ) -> bool:
-    """Make a public file (a key or a chain) present with C(mode), by default 0644; return whether that changes anything.
+    """Make a public file (a key or a chain) present with C(mode), by default 0644; return whether that changes
+    anything.
 
     A file with other content is replaced only if C(is_former) recognises it as an older state of the same. In a dry
     run, C(data) may be None: new content that is not known yet. Neither may have more than C(limit) bytes.

@@ -23,7 +23,9 @@ BEGIN = b"-----BEGIN AGE ENCRYPTED FILE-----"
 def require(recipient: str) -> str:
     """Return the path of the program, if it is there and C(recipient) is one of its recipients. Raises CustodyError."""
     if not _RECIPIENT.fullmatch(recipient):
-        raise _failed("input_invalid", recipient, "it is no age recipient", "Give the public key that age-keygen prints.")
+        raise _failed(
+            "input_invalid", recipient, "it is no age recipient", "Give the public key that age-keygen prints."
+        )
     program = shutil.which("age")
     if program is None:
         raise _failed("not_found", "age", "the program is not installed", "Install the package age, or use passphrase.")
@@ -31,7 +33,10 @@ def require(recipient: str) -> str:
 
 
 def encrypt(data: bytes, recipient: str) -> bytes:
-    """Return C(data) encrypted to C(recipient), in age's armor. Raises CustodyError (not_found, input_invalid, write_failed)."""
+    """Return C(data) encrypted to C(recipient), in age's armor.
+
+    Raises CustodyError (not_found, input_invalid, write_failed).
+    """
     program = require(recipient)
     try:
         done = subprocess.run(

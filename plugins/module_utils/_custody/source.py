@@ -45,7 +45,8 @@ def lineage(path: str, *, passphrase: bytes | None = None) -> Source:
 def read_pair(source: Source, *, delay: float = _PAIR_DELAY) -> Pair:
     """Read key and chain, again for up to three seconds while they do not belong together.
 
-    Raises KeyFileError (key_mismatch when they still do not, input_invalid for an export that ends, and all of reading).
+    Raises KeyFileError (key_mismatch when they still do not, input_invalid for an export that ends, and all of
+    reading).
     """
     for attempt in range(_PAIR_ATTEMPTS):
         if attempt:
@@ -82,7 +83,8 @@ def read_pair(source: Source, *, delay: float = _PAIR_DELAY) -> Pair:
 def ensure_chain(pair: Pair, dest: str | None, *, dry_run: bool) -> bool:
     """Copy the chain of C(pair) to C(dest) if that is given; return whether that changes anything.
 
-    An older chain of the same key is replaced. Raises CustodyError, and KeyFileError (input_invalid) if there is no chain.
+    An older chain of the same key is replaced. Raises CustodyError, and KeyFileError (input_invalid) if there is no
+    chain.
     """
     if dest is None:
         return False

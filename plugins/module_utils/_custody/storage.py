@@ -2,7 +2,8 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Where a folder lies: on a memory file system, on a disk of this host, or on other machines; and where memory may be swapped.
+"""Where a folder lies: on a memory file system, on a disk of this host, or on other machines; and where memory may be
+swapped.
 
 Source: proc(5), C(/proc/self/mountinfo) and C(/proc/swaps).
 """
@@ -21,8 +22,9 @@ _SWAPS = "/proc/swaps"
 _MEMORY = frozenset(["tmpfs", "ramfs"])
 # What is written there leaves the host, or is kept by somebody else.
 _NETWORK = frozenset([
-    "9p", "acfs", "afs", "beegfs", "ceph", "cifs", "coda", "davfs", "gfs", "gfs2", "glusterfs", "gpfs", "kafs", "lustre", "ncpfs",
-    "nfs", "nfs4", "ocfs2", "orangefs", "panfs", "prl_fs", "pvfs2", "smb3", "smbfs", "vboxsf", "virtiofs", "vmhgfs",
+    "9p", "acfs", "afs", "beegfs", "ceph", "cifs", "coda", "davfs", "gfs", "gfs2", "glusterfs", "gpfs", "kafs",
+    "lustre", "ncpfs", "nfs", "nfs4", "ocfs2", "orangefs", "panfs", "prl_fs", "pvfs2", "smb3", "smbfs", "vboxsf",
+    "virtiofs", "vmhgfs",
 ])
 # A program keeps it, which may send it anywhere. Only containers without root lie on one that does not.
 _LOCAL_FUSE = frozenset(["fuse.fuse-overlayfs"])

@@ -4,8 +4,8 @@
 
 """Finding every copy of a key below folders, whatever it is called, and taking copies away.
 
-Links are not followed, so nobody can lead the search elsewhere; what is removed is removed from the very folder it was found in.
-Files are read up to 1 MiB; archives, and keys in yet another encoding, are not looked into.
+Links are not followed, so nobody can lead the search elsewhere; what is removed is removed from the very folder it was
+found in. Files are read up to 1 MiB; archives, and keys in yet another encoding, are not looked into.
 """
 
 from __future__ import annotations
@@ -44,16 +44,16 @@ def copies(
 ) -> list[Copy]:
     """Return the files with private keys below C(folders), in order; those that C(take) says yes to are removed.
 
-    A folder that is missing holds none. Raises CustodyError: input_invalid for what is no folder, limit_exceeded for more
-    than 100,000 files, write_failed where one cannot be removed.
+    A folder that is missing holds none. Raises CustodyError: input_invalid for what is no folder, limit_exceeded for
+    more than 100,000 files, write_failed where one cannot be removed.
     """
     search = _Search(passphrase, take)
     for folder in folders:
         with suppress(FileNotFoundError):
             if not stat.S_ISDIR(os.stat(folder, follow_symlinks=False).st_mode):
                 raise CustodyError(
-                    code="input_invalid", object=folder, attempt="look for copies of keys", cause="it is no folder, or a link",
-                    advice="Name the folder itself.",
+                    code="input_invalid", object=folder, attempt="look for copies of keys", cause="it is no folder, or
+                    a link", advice="Name the folder itself.",
                 )
             search.folder(folder, folder, None, 0)
     return search.found

@@ -129,6 +129,11 @@ def _signed(
 def _read(request: bytes, identity: str) -> tuple[Reference, _strict_json.JsonObject]:
     if len(request) > MAX_REQUEST:
         raise claims.refused("limit_exceeded", identity, f"the request has more than {MAX_REQUEST} bytes")
+    if not request:
+        raise claims.refused(
+            "malformed", identity, "nothing was asked",
+            "This login only answers cosign's plugin, sigstore-kms-hallmark.",
+        )
     top = _strict_json.loads(request, what="request", where=identity)
     top.only("version", "reference", "annotations", "message", "digest", "hash")
     if top.integer("version") != VERSION:

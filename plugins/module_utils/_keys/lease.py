@@ -4,8 +4,8 @@
 
 """What an exported copy of a key says about itself: which export it is, when it ends, and whether it is for one use.
 
-It stands as text before the PEM block, where RFC 7468 section 2 allows explanatory text and every reader of PEM skips it.
-So it goes wherever the copy goes, and whoever signs with it can see that its time is over.
+It stands as text before the PEM block, where RFC 7468 section 2 allows explanatory text and every reader of PEM skips
+it. So it goes wherever the copy goes, and whoever signs with it can see that its time is over.
 """
 
 from __future__ import annotations

@@ -15,16 +15,21 @@ import typing as t
 from contextlib import suppress
 
 PLUGIN = "sigstore-kms-hallmark"
-_USAGE = "usage: hallmark plugin VERSION JSON | serve OPTIONS | relay OPTIONS | stage OPTIONS | tidy OPTIONS\n"
+_USAGE = "usage: hallmark plugin VERSION JSON | serve OPTIONS | relay OPTIONS | stage OPTIONS | tidy OPTIONS | certbot OPTIONS\n"
 
 
 def main(argv: t.Sequence[str]) -> int:
     """Run the command that C(argv) names, the program's own name in front; return the exit status."""
+    command = "plugin" if os.path.basename(argv[0]) == PLUGIN else argv[1] if len(argv) > 1 else ""
+    arguments = argv[1:] if os.path.basename(argv[0]) == PLUGIN else argv[2:]
+    if command == "certbot":
+        from . import certbot
+
+        # It reads no key, and programs of others that it runs shall find what they are used to.
+        return certbot.main(arguments)
     # What this process reads may be a key: no core dump may hold it.
     _without_core_dumps()
     os.umask(0o077)
-    command = "plugin" if os.path.basename(argv[0]) == PLUGIN else argv[1] if len(argv) > 1 else ""
-    arguments = argv[1:] if os.path.basename(argv[0]) == PLUGIN else argv[2:]
     if command == "plugin":
         from . import plugin
 

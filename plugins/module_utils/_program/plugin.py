@@ -137,16 +137,17 @@ def _read_host(identity: str, members: dict[str, t.Any]) -> KeyHost:
     missing = [name for name in ("destination", "public_key_path") if not members.get(name)]
     if missing or members["destination"].startswith("-"):
         raise ValueError(f"{identity}: {(missing or ['destination'])[0]} is missing or wrong")
-    if not (1 <= members.get("port", 22) <= 65535 and 1 <= members.get("timeout", 1) <= 3600):
-        raise ValueError(f"{identity}: port or timeout is out of range")
     paths = {name: os.path.expanduser(members[name]) for name in members if name in _PATHS}
-    return KeyHost(identity=identity, **{**members, **paths})
+    host = KeyHost(identity=identity, **{**members, **paths})
+    if not (1 <= host.port <= 65535 and 1 <= host.timeout <= 3600):
+        raise ValueError(f"{identity}: port or timeout is out of range")
+    return host
 
 
 def _public_key(host: KeyHost) -> bytes:
     try:
         with open(host.public_key_path, "rb") as stream:
-            return stream.read(64 * 1024)
+            return stream.read()
     except OSError as exc:
         raise PluginError(
             f"{host.public_key_path}: could not read the public key of {host.identity}: {exc.strerror}"

@@ -11,7 +11,10 @@ from __future__ import annotations
 
 import typing as t
 
+from .._errors import Reason
 from .._keys.algorithms import SCHEMES, by_name
+from .._keys.pem import PublicKey
+from .._oci.reference import Image
 from .signature import Format
 
 # Whether readers try a scheme by themselves, whether cosign can be told its hash, or neither.
@@ -39,6 +42,15 @@ _LIMITS: dict[tuple[Format, bool], dict[Kind, str]] = {
         "refused": "cosign 3 refuses it",
     },
 }
+
+
+def warnings(
+    image: Image, public: PublicKey, scheme: str, format: Format, *, with_certificate: bool, is_logged: bool
+) -> list[Reason]:
+    """Return a warning, if some readers do not simply take such a signature of C(image) by C(public)."""
+    found = limits(public.algorithm.name, scheme, format, with_certificate=with_certificate, is_logged=is_logged)
+    message = f"{image.name}: of the {format} signature by {public.key_id}: {found}."
+    return [Reason("limited_readers", message, str(image))] if found else []
 
 
 def limits(

@@ -59,7 +59,7 @@ class Wish:
         except ValueError as exc:
             raise invalid("annotations", "they are not all text") from exc
 
-    def scheme(self, public: PublicKey, format: Format) -> str:
+    def scheme(self, signer: Signer, format: Format) -> str:
         """Return the scheme to sign in: the one asked for, else that which most readers of the format try.
 
         Every cosign reads C(.sig) by keys on larger curves with SHA-256; for bundles, the hash of the curve's size is
@@ -69,13 +69,15 @@ class Wish:
             return self.signature_algorithm
         # Rekor takes the payloads of C(.sig) with the curve's hash only, and envelopes with SHA-256 only.
         with_sha256: Format = "bundle" if self.notary and self.notary.log else "sig"
-        is_short = format == with_sha256 and public.algorithm.family == "ec"
-        return "ecdsa-sha256" if is_short else public.algorithm.schemes[0]
+        algorithm = signer.public.algorithm
+        is_short = format == with_sha256 and algorithm.family == "ec"
+        # A service may have bound the key to another one.
+        return signer.answers_in("ecdsa-sha256" if is_short else algorithm.schemes[0])
 
     def schemes(self, signer: Signer, format: Format) -> tuple[str, ...] | None:
         """Return the schemes that a signature by C(signer) may be in; None for all that its key usually signs in."""
         if signer.chooses_scheme or self.signature_algorithm:
-            return (self.scheme(signer.public, format),)
+            return (self.scheme(signer, format),)
         return None
 
     def messages(self, image: Image, digest: str) -> dict[Format, bytes]:
@@ -237,7 +239,8 @@ def _sign_sig(
             one for one in present if _is_like(one, signer, wish, image) and _claims(one, claim)
         ), None)
         if existing is None:
-            signature = signer.sign(content, scheme=wish.scheme(signer.public, "sig"))
+            # In a dry run nobody is asked: a service or program may count and record what it signs.
+            signature = b"" if wish.dry_run else signer.sign(content, scheme=wish.scheme(signer, "sig"))
             extra = _material(wish, signer, signature, content, image)
             layers.append(attachment.sig_layer(
                 content, signature, signer.public.key_id, extra.as_annotations() if extra else None
@@ -261,7 +264,7 @@ def _sign_bundle(
         digest = existing.digest if existing else None
         if existing is None and not wish.dry_run:
             message = dsse.pae(content)
-            envelope = dsse.Envelope(content, signer.sign(message, scheme=wish.scheme(signer.public, "bundle")))
+            envelope = dsse.Envelope(content, signer.sign(message, scheme=wish.scheme(signer, "bundle")))
             extra = _material(wish, signer, envelope.signature, message, image, envelope)
             data = bundle.encode(envelope, key_id=signer.public.key_id, material=extra.as_bundle() if extra else None)
             digest, written = referring.add_bundle(
@@ -367,21 +370,16 @@ def _warn_of_readers(work: Work, image: Image, wish: Wish) -> None:
     usual = ("ecdsa-sha256", "rsa-pkcs1v15-sha256")
     for signer in wish.signers:
         for format in wish.formats:
-            scheme = wish.scheme(signer.public, format)
+            scheme = wish.scheme(signer, format)
             certified = signer.public.key_id in wish.certificates
             if scheme in usual and not certified:
                 continue
             from . import readers
 
-            limits = readers.limits(
-                signer.public.algorithm.name, scheme, format, with_certificate=certified,
-                is_logged=wish.notary is not None and wish.notary.log is not None,
+            is_logged = wish.notary is not None and wish.notary.log is not None
+            work.warnings += readers.warnings(
+                image, signer.public, scheme, format, with_certificate=certified, is_logged=is_logged
             )
-            if limits:
-                work.warnings.append(Reason(
-                    "limited_readers", f"{image.name}: of the {format} signature by {signer.public.key_id}: {limits}.",
-                    str(image),
-                ))
 
 
 def key_id_of(candidate: Candidate, known: t.Sequence[PublicKey]) -> str | None:

@@ -74,6 +74,7 @@ LATE = {
     ("module_utils/_policy/rendering.py", "module_utils/_policy/certificates.py"),
     ("module_utils/_policy/vouching.py", "module_utils/_transparency/timestamp.py"),
     ("module_utils/_policy/witnesses.py", "module_utils/_policy/vouching.py"),
+    ("module_utils/_program/main.py", "module_utils/_program/certbot.py"),
     ("module_utils/_program/main.py", "module_utils/_program/keeping.py"),
     ("module_utils/_program/main.py", "module_utils/_program/plugin.py"),
     ("module_utils/_program/main.py", "module_utils/_program/relay.py"),
@@ -128,7 +129,8 @@ DIRECTION: dict[str, set[str]] = {
     "_policy": _BASE | {"_keys", "_oci", "_custody", "_transparency", "_signing", "_trust"},
     # On the host with the key, and in the program that runs outside of Ansible.
     "_keyhost": _BASE | {"_keys", "_oci", "_custody", "_signing", "_policy"},
-    "_program": _BASE | {"_keys", "_oci", "_custody", "_signing", "_policy", "_keyhost"},
+    "_certbot": _BASE | {"_keys", "_custody"},
+    "_program": _BASE | {"_keys", "_oci", "_custody", "_signing", "_policy", "_keyhost", "_certbot"},
     "_docker": _BASE | {"_oci"},
     # The adapter turns options into values of these, and errors into results.
     # It asks for credential helpers by way of the docker SDK, loaded only where one is named.
@@ -313,7 +315,7 @@ def test_library_has_these_users_only(library: str, users: set[str]) -> None:
 def test_library_is_used_in_few_places() -> None:
     # Keys, and what is made of certificates.
     assert {user for user in _users_of("cryptography") if not user.startswith("_keys/")} == {
-        "_policy/certificates.py", "_signing/certificate_path.py", "_signing/certified.py", "_signing/identity.py",
+        "_certbot/certificates.py", "_policy/certificates.py", "_signing/certificate_path.py", "_signing/certified.py", "_signing/identity.py",
         "_signing/material.py", "_transparency/body.py", "_transparency/log_key.py", "_transparency/timestamp.py",
     }
     # The engine only meets the errors of urllib3, which come through the docker SDK.

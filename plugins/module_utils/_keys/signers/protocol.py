@@ -22,6 +22,9 @@ class Signer(t.Protocol):
     def public(self) -> PublicKey:
         """The public half, with key id and algorithm."""
 
+    def answers_in(self, asked: str) -> str:
+        """Return the scheme in which it signs when it is asked for this one; the same, where that is not known."""
+
     def prepare(self, messages: t.Collection[bytes]) -> None:
         """Refuse what could not be signed, before anything is written. Raises KeyFileError."""
 

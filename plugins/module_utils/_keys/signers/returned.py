@@ -31,6 +31,10 @@ class ReturnedSigner:
     # The host with the key chose it.
     chooses_scheme: t.ClassVar[bool] = False
 
+    def answers_in(self, asked: str) -> str:
+        """Return C(asked)."""
+        return asked
+
     def prepare(self, messages: t.Collection[bytes]) -> None:
         """Refuse messages that were not signed, and signatures that are not over them.
 

@@ -49,7 +49,7 @@ class UriSigner:
         """Whether the key can sign in each scheme of its kind; many services bind a key to one."""
         return set(able(self.public.algorithm)) <= set(self.schemes)
 
-    def scheme(self, asked: str | None) -> str:
+    def answers_in(self, asked: str | None) -> str:
         """Return the scheme in which it signs when it is asked for this one, or for none."""
         return asked if asked in self.schemes else self.default
 
@@ -61,7 +61,7 @@ class UriSigner:
 
         Raises KeyFileError: service_unavailable, unauthorized, not_found, signature_invalid.
         """
-        chosen = self.scheme(scheme)
+        chosen = self.answers_in(scheme)
         answer = self.backend.sign(message, chosen)
         signature = spelling.verified(answer, message, self.public, schemes=(chosen,), is_text=False)
         if signature is None:

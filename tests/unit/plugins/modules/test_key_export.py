@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pathlib
 import re
@@ -12,7 +13,7 @@ import stat
 import typing as t
 
 import pytest
-from ansible_collections.hallmark.signing.plugins.module_utils._custody import export_record
+from ansible_collections.hallmark.signing.plugins.module_utils._custody import export_record, journal
 from ansible_collections.hallmark.signing.plugins.module_utils._keys import private_key, writing
 from ansible_collections.hallmark.signing.plugins.module_utils._keys.fingerprint import key_id
 from ansible_collections.hallmark.signing.plugins.modules import key_export
@@ -20,7 +21,8 @@ from ansible_collections.hallmark.signing.tests.unit.plugins.module_utils._custo
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 KEYS = [
-    "key_id", "path", "chain_path", "mode", "export_id", "expires_at", "enforced_by", "removed", "unidentified", "events",
+    "key_id", "path", "chain_path", "mode", "export_id", "expires_at", "enforced_by", "removed", "unidentified",
+    "events",
 ]
 # What says nothing of an export without terms, and of one that was refused.
 NOTHING = {"export_id": None, "expires_at": None, "enforced_by": [], "removed": [], "unidentified": [], "events": []}
@@ -77,7 +79,8 @@ def test_key_and_chain_are_copied_once(
         assert re.fullmatch("[0-9a-f]{16}", export_id)
         assert [event["event"] for event in events] == (["exported"] if ended is done else [])
         assert {name: ended.result[name] for name in KEYS} == {
-            **NOTHING, "key_id": id_of(p256), "path": str(out / "key"), "chain_path": str(out / "chain"), "mode": "0600",
+            **NOTHING, "key_id": id_of(p256), "path": str(out / "key"), "chain_path": str(out / "chain"),
+            "mode": "0600",
             "export_id": export_id, "events": events,
         }
     for check in (False, True):
@@ -350,3 +353,91 @@ def test_no_private_byte_is_ever_shown(run: Run, source: dict[str, str], p256: t
         text = str(run(**({} if "state" in options else source), **options).result)
         assert "PRIVATE KEY" not in text
         assert not any(line in text for line in lines)
+
+
+# Terms, record and sweep ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("options", "option"), [
+    ({"state": "absent", "expires_in": 60}, "expires_in"), ({"state": "absent", "consume_once": True}, "consume_once"),
+    ({"state": "absent", "recipient": "age1q"}, "recipient"),
+    ({"sweep_paths": ["/x"], "key_id": "0" * 64}, "sweep_paths"),
+])
+@pytest.mark.parametrize("check", [False, True])
+def test_option_of_the_other_state_is_refused(
+    options: dict[str, t.Any], option: str, check: bool, run: Run, out: pathlib.Path, source: dict[str, str]
+) -> None:
+    given = options if "state" in options else {**source, **options}
+    ended = run(check=check, **given)
+    assert (ended.codes, ended.result["reasons"][0]["object"]) == (["input_invalid"], option)
+    assert not out.exists()
+
+
+def test_sweep_wants_a_key_id(run: Run) -> None:
+    ended = run(state="absent", sweep_paths=["/x"])
+    assert ended.failed
+    assert "key_id" in ended.result["msg"]
+
+
+@pytest.mark.parametrize("seconds", [0, -1, 10**9])
+def test_span_that_is_none_is_refused(seconds: int, run: Run, out: pathlib.Path, source: dict[str, str]) -> None:
+    ended = run(expires_in=seconds, **source)
+    assert (ended.codes, ended.result["reasons"][0]["object"]) == (["input_invalid"], "expires_in")
+    assert not out.exists()
+
+
+def test_record_can_be_elsewhere(run: Run, home: pathlib.Path, source: dict[str, str]) -> None:
+    record = home / "records" / "own.jsonl"
+    done = run(record_path=str(record), **source)
+    assert [entry.members["export_id"] for entry in journal.read(str(record))] == [done.result["export_id"]]
+    assert not os.path.exists(export_record.default_path())
+
+
+def test_broken_record_is_told(run: Run, home: pathlib.Path, out: pathlib.Path, source: dict[str, str]) -> None:
+    (home / "record").write_bytes(b"nothing of ours\n")
+    ended = run(record_path=str(home / "record"), **source)
+    assert (ended.codes, out.exists()) == (["journal_broken"], False)
+
+
+@pytest.mark.parametrize("check", [False, True])
+def test_copy_for_one_use_says_so(check: bool, run: Run, out: pathlib.Path, source: dict[str, str]) -> None:
+    ended = run(check=check, consume_once=True, **source)
+    assert (ended.result["changed"], ended.result["expires_at"], ended.result["enforced_by"]) == (True, None, [])
+    if not check:
+        assert b", for one use\n" in (out / "key").read_bytes()
+        assert not run(consume_once=True, **source).result["changed"]
+        (out / "key").unlink()
+        again = run(consume_once=True, **source).result
+        assert [event["event"] for event in again["events"]] == ["gone", "exported"]
+
+
+@pytest.mark.parametrize("check", [True, False])
+def test_sweep_returns_what_it_removed_and_what_it_could_not_tell(
+    check: bool, run: Run, home: pathlib.Path, out: pathlib.Path, source: dict[str, str], p256: t.Any
+) -> None:
+    run(**source)
+    below = home / "below"
+    below.mkdir()
+    (below / "copy").write_bytes(bench.key_pem(p256))
+    (below / "locked").write_bytes(writing.write_private_key(p256, format="pem", passphrase=PASSPHRASE.encode()))
+    options = {"state": "absent", "key_id": id_of(p256), "sweep_paths": [str(below), str(home / "missing")]}
+    ended = run(check=check, diff=True, **options)
+    assert ended.result["changed"]
+    assert ended.result["removed"] == [str(out / "key"), str(below / "copy")]
+    assert ended.result["unidentified"] == [str(below / "locked")]
+    assert any(str(below / "locked") in warning for warning in ended.warnings)
+    assert ended.result["diff"]["before"] == {"files": [str(out / "key"), str(below / "copy")]}
+    assert os.path.exists(source["private_key_path"])
+    assert sorted(os.listdir(below)) == (["copy", "locked"] if check else ["locked"])
+    if not check:
+        again = run(**options)
+        assert (again.result["changed"], again.result["removed"]) == (False, [])
+        assert run(passphrase=PASSPHRASE, **options).result["removed"] == [str(below / "locked")]
+
+
+def test_nothing_private_is_returned(run: Run, out: pathlib.Path, source: dict[str, str], p256: t.Any) -> None:
+    ended = [run(diff=True, passphrase=PASSPHRASE, **source), run(diff=True, state="absent")]
+    secret = [line for line in bench.key_pem(p256).decode().splitlines() if not line.startswith("-")]
+    for one in ended:
+        shown = json.dumps(one.result) + "".join(one.warnings)
+        assert not any(line in shown for line in [PASSPHRASE, *secret])

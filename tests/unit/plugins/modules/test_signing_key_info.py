@@ -5,12 +5,14 @@
 
 from __future__ import annotations
 
+import datetime
 import os
 import pathlib
 import typing as t
 
 import pytest
-from ansible_collections.hallmark.signing.plugins.module_utils._keys import writing
+from ansible_collections.hallmark.signing.plugins.module_utils._custody import storage
+from ansible_collections.hallmark.signing.plugins.module_utils._keys import lease, writing
 from ansible_collections.hallmark.signing.plugins.module_utils._keys.fingerprint import key_id
 from ansible_collections.hallmark.signing.plugins.modules import signing_key_info
 from ansible_collections.hallmark.signing.tests.unit.plugins.module_utils._custody import custody_bench as bench
@@ -37,6 +39,12 @@ def run(run_module: Run, home: pathlib.Path) -> Run:
         return ended
 
     return call
+
+
+@pytest.fixture(autouse=True)
+def _no_swap(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether this host swaps is no matter."""
+    monkeypatch.setattr(storage, "clear_swaps", lambda: [])
 
 
 @pytest.fixture(autouse=True)
@@ -137,3 +145,42 @@ def test_nothing_is_changed(run: Run, home: pathlib.Path) -> None:
     before = {name: (home / name).lstat().st_ctime_ns for name in os.listdir(home)}
     run("key", "lineage", "missing")
     assert {name: (home / name).lstat().st_ctime_ns for name in os.listdir(home)} == before
+
+
+# What was expected ---------------------------------------------------------------------------------------------------
+
+
+def codes(ended: t.Any) -> list[list[str]]:
+    return [[problem["code"] for problem in entry["problems"]] for entry in ended.result["signing_keys"]]
+
+
+def test_expectations_are_kept_to(run: Run, p256: t.Any, other_p256: t.Any) -> None:
+    own, other = key_id(p256.public_key()), key_id(other_p256.public_key())
+    names = ("key", "lineage", "encrypted")
+    assert codes(run(*names, key_ids=[own])) == [[], [], []]
+    ended = run(*names, key_ids=[other])
+    assert (ended.failed, codes(ended)) == (False, [["key_mismatch"], ["key_mismatch"], []])
+    issuers = run("lineage").result["signing_keys"][0]["certificate"]["issuer_chain"]
+    assert codes(run("lineage", issuer_key_ids=[issuers[0]["key_id"]])) == [[]]
+    assert codes(run("lineage", issuer_key_ids=[own])) == [["issuer_changed"]]
+
+
+@bench.needs_root
+def test_owners_that_are_expected_are_no_problem(run: Run, home: pathlib.Path) -> None:
+    os.chown(home / "key", bench.FOREIGN, -1)
+    assert codes(run("key")) == [["owner_unexpected"]]
+    assert codes(run("key", owners=[str(bench.FOREIGN)])) == [[]]
+
+
+@pytest.mark.parametrize("option", ["key_ids", "issuer_key_ids"])
+@pytest.mark.parametrize("value", ["", "0" * 63, "A" * 64, "0" * 64 + "\n"])
+def test_what_is_no_key_id_is_refused(option: str, value: str, run: Run) -> None:
+    """Else a slip would expect what no key can be."""
+    ended = run("key", **{option: [value]})
+    assert (ended.codes, ended.result["reasons"][0]["object"]) == (["input_invalid"], option)
+
+
+def test_export_that_is_still_there_is_told(run: Run, home: pathlib.Path, p256: t.Any) -> None:
+    over = lease.Lease("0" * 16, datetime.datetime(2020, 1, 1, tzinfo=datetime.timezone.utc))
+    (home / "key").write_bytes(over.encode() + bench.key_pem(p256))
+    assert codes(run("key")) == [["export_expired"]]

@@ -17,8 +17,9 @@ class Ended(Exception):
 class FakeModule(AnsibleModule):
     """Has what _ansible uses of a module, and nothing else of it is started."""
 
-    def __init__(self, *, diff: bool = False) -> None:
+    def __init__(self, *, diff: bool = False, debug: bool = False) -> None:
         self._diff = diff
+        self._debug = debug
         self.warnings: list[str] = []
         self.ended: tuple[str, dict[str, t.Any]] | None = None
 

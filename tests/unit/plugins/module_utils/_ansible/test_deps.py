@@ -74,3 +74,40 @@ def test_key_files_are_content_with_an_older_library(monkeypatch: pytest.MonkeyP
     result = failed(lambda module: deps.require_for_keys(module, empty=EMPTY))
     assert "older than 38" in result["msg"]
     assert result["reasons"][0]["object"] == "cryptography"
+
+
+# ANSIBLE_DEBUG -------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def nothing_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a new process."""
+    monkeypatch.setattr(deps, "_warned", set())
+
+
+@pytest.mark.usefixtures("nothing_said")
+def test_debug_is_warned_of_once() -> None:
+    module = FakeModule(debug=True)
+    deps.require_libraries(module, "cryptography", "docker", empty=EMPTY)
+    deps.require_for_keys(module, empty=EMPTY)
+    (warning,) = module.warnings
+    assert warning.startswith("ANSIBLE_DEBUG is set")
+    assert "whatever no_log says" in warning
+    assert "replace secrets" in warning
+
+
+@pytest.mark.usefixtures("nothing_said")
+def test_debug_is_warned_of_also_where_a_library_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(_libraries.FLOORS, "no_such_library", "1")
+    module = FakeModule(debug=True)
+    with pytest.raises(Ended):
+        deps.require_libraries(module, "no_such_library", empty=EMPTY)
+    assert len(module.warnings) == 1
+
+
+@pytest.mark.usefixtures("nothing_said")
+def test_nothing_is_warned_of_without_debug() -> None:
+    module = FakeModule()
+    deps.require_libraries(module, "cryptography", empty=EMPTY)
+    deps.require_for_keys(module, empty=EMPTY)
+    assert module.warnings == []

@@ -95,7 +95,8 @@ def umask() -> t.Iterator[t.Callable[[int], int]]:
 
 
 class Systemd:
-    """Programs that stand for those of systemd, and keep what they were asked: units are files, with one argument a line."""
+    """Programs that stand for those of systemd, and keep what they were asked: units are files, with one argument a
+    line."""
 
     def __init__(self, folder: pathlib.Path) -> None:
         self.units, self.log = folder / "units", folder / "log"
@@ -165,7 +166,10 @@ class Systemd:
 
 @pytest.fixture
 def systemd(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> Systemd:
-    """A host that was booted with systemd, as far as exports see it. Tests in tests/fleet check it with the real one."""
+    """A host that was booted with systemd, as far as exports see it.
+
+    Tests in tests/fleet check it with the real one.
+    """
     made = Systemd(tmp_path / "systemd")
     monkeypatch.setenv("PATH", f"{made.programs}{os.pathsep}{os.environ.get('PATH', os.defpath)}")
     monkeypatch.setattr(expiry, "_is_root", lambda: True)

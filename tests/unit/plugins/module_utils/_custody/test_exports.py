@@ -59,7 +59,8 @@ class Host:
         return Exports(str(self.record), dry_run=dry_run, now=self.now)
 
     def make(
-        self, name: str = "a", wanted: Wanted = PLAIN, *, chain: bool | str = False, dry_run: bool = False, **terms: t.Any
+        self, name: str = "a", wanted: Wanted = PLAIN, *, chain: bool | str = False, dry_run: bool = False,
+        **terms: t.Any
     ) -> export.Outcome:
         chain_dest = str(self.out / (chain if isinstance(chain, str) else f"{name}.chain")) if chain else None
         return self.exports(dry_run=dry_run).make(
@@ -119,7 +120,8 @@ def test_spans_from_a_second_to_a_year_are_taken(seconds: int) -> None:
 @pytest.mark.parametrize(("now", "seconds", "ends"), [
     (NOW, 29, "2028-02-29T23:59:59Z"), (NOW, 30, "2028-03-01T00:00:00Z"), (NOW, 365 * 86400, "2029-02-28T23:59:30Z"),
     # Rounded up: never shorter than asked for.
-    (NOW.replace(microsecond=1), 1, "2028-02-29T23:59:32Z"), (NOW.replace(microsecond=999_999), 1, "2028-02-29T23:59:32Z"),
+    (NOW.replace(microsecond=1), 1, "2028-02-29T23:59:32Z"),
+    (NOW.replace(microsecond=999_999), 1, "2028-02-29T23:59:32Z"),
     (datetime.datetime(2026, 12, 31, 23, 59, 59, tzinfo=datetime.timezone.utc), 1, "2027-01-01T00:00:00Z"),
 ])
 def test_end_is_in_utc(
@@ -178,7 +180,9 @@ def test_record_has_facts_and_no_key(host: Host, assert_hides: Hides) -> None:
     (event,) = outcome.events
     head = journal.read(str(host.record))[-1]
     assert (event["sequence"], event["hash"], event["export_id"]) == (1, head.hash, export_id)
-    assert_hides(RuntimeError(text, repr(outcome.events)), PASSPHRASE, bench.key_pem(host.key), (host.out / "a").read_bytes())
+    assert_hides(
+        RuntimeError(text, repr(outcome.events)), PASSPHRASE, bench.key_pem(host.key), (host.out / "a").read_bytes()
+    )
 
 
 def test_copy_that_was_there_before_the_record_is_taken_into_it(host: Host) -> None:
@@ -196,7 +200,9 @@ def test_links_on_the_way_make_no_second_export(host: Host) -> None:
         host.source, str(host.home / "way" / "." / "a"), PLAIN, Terms(), chain_dest=None, same_format=True
     )
     assert (outcome.changed, len(host.live)) == (False, 1)
-    assert host.exports().retract(str(host.home / "way" / "a"), None, key_id=None, passphrase=None) == [str(host.out / "a")]
+    assert host.exports().retract(
+        str(host.home / "way" / "a"), None, key_id=None, passphrase=None
+    ) == [str(host.out / "a")]
     assert host.events() == ["exported a", "removed a"]
 
 
@@ -625,7 +631,9 @@ def test_end_that_cannot_be_enforced_is_refused(
     nothing_left(host, systemd)
 
 
-@pytest.mark.parametrize("name", ["a b", "a%n", "a$HOME", "a*", "a?", "a[b]", "a\\b", "a'b", 'a"b', "a;b", "ä", "a\nb", "a~", "a#"])
+@pytest.mark.parametrize(
+    "name", ["a b", "a%n", "a$HOME", "a*", "a?", "a[b]", "a\\b", "a'b", 'a"b', "a;b", "ä", "a\nb", "a~", "a#"]
+)
 def test_path_that_means_something_to_units_is_refused(name: str, host: Host, systemd: Systemd) -> None:
     refused(CustodyError, "input_invalid", lambda: host.make(name, expires_in=60))
     refused(CustodyError, "input_invalid", lambda: host.make("a", chain=name, expires_in=60))
@@ -708,7 +716,9 @@ def forge(host: Host, **members: t.Any) -> None:
     journal.append(str(host.record), {"event": "exported", **dataclasses.asdict(made)})
 
 
-@pytest.mark.parametrize("what", ["text", "other key", "encrypted key", "key", "chain", "public", "empty", "other lease", "two keys"])
+@pytest.mark.parametrize(
+    "what", ["text", "other key", "encrypted key", "key", "chain", "public", "empty", "other lease", "two keys"]
+)
 @pytest.mark.parametrize("terms", [
     {}, {"expires_at": None, "once": True}, {"expires_at": None, "encrypted": True},
     {"expires_at": None, "chain_path": "same"},
@@ -718,7 +728,8 @@ def test_forged_line_removes_nothing(
 ) -> None:
     data = {
         "text": b"root:*:19000:0:99999:7:::\n", "other key": bench.key_pem(other_p256),
-        "encrypted key": private_pem(host.key, PASSPHRASE), "key": bench.key_pem(host.key), "chain": bench.chain_pem(other_p256),
+        "encrypted key": private_pem(host.key, PASSPHRASE), "key": bench.key_pem(host.key),
+        "chain": bench.chain_pem(other_p256),
         "public": public_pem(host.key), "empty": b"",
         "other lease": lease.Lease("1" * 16, NOW).encode() + bench.key_pem(host.key),
         "two keys": bench.key_pem(host.key) + bench.key_pem(other_p256),
@@ -743,7 +754,8 @@ def test_sweep_says_what_stands_where_an_export_was(host: Host, other_p256: t.An
 
 
 @pytest.mark.parametrize("members", [
-    {"export_id": "../../../etc/x"}, {"export_id": "A" * 16}, {"export_id": 5}, {"path": "relative"}, {"path": 5}, {"path": None},
+    {"export_id": "../../../etc/x"}, {"export_id": "A" * 16}, {"export_id": 5}, {"path": "relative"}, {"path": 5},
+    {"path": None},
     {"expires_at": "yesterday"}, {"expires_at": 5}, {"enforced_by": None}, {"enforced_by": 5},
 ])
 def test_line_that_is_no_export_is_an_error(members: dict[str, t.Any], host: Host) -> None:
@@ -822,8 +834,12 @@ def test_sealed_copy_is_known_by_its_record(host: Host, age: Systemd, assert_hid
         assert (one.copied.encrypted, one.copied.former_mode, one.made.recipient) == (True, None, RECIPIENT)
     assert (host.live[0].encrypted, host.live[0].recipient) == (True, RECIPIENT)
     assert not host.make(recipient=RECIPIENT, expires_in=60, chain=True).changed
-    changed = host.make(wanted=dataclasses.replace(PLAIN, attributes=Attributes(0o400)), recipient=RECIPIENT, expires_in=60)
-    assert (changed.changed, changed.copied.former_mode, (host.out / "a").stat().st_mode & 0o777) == (True, "0600", 0o400)
+    changed = host.make(
+        wanted=dataclasses.replace(PLAIN, attributes=Attributes(0o400)), recipient=RECIPIENT, expires_in=60
+    )
+    assert (
+        changed.changed, changed.copied.former_mode, (host.out / "a").stat().st_mode & 0o777
+    ) == (True, "0600", 0o400)
     assert host.retract(key_id=host.key_id) == [str(host.out / "a"), str(host.out / "a.chain")]
     nothing_left(host, age)
 
@@ -852,7 +868,9 @@ def test_other_sealed_file_is_not_taken_for_the_copy(host: Host, age: Systemd) -
 
 
 @pytest.mark.parametrize("dry_run", [False, True])
-def test_recipient_without_the_program_is_refused(dry_run: bool, host: Host, systemd: Systemd, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_recipient_without_the_program_is_refused(
+    dry_run: bool, host: Host, systemd: Systemd, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("PATH", str(systemd.programs))
     refused(CustodyError, "not_found", lambda: host.make(recipient=RECIPIENT, dry_run=dry_run))
     assert (host.files, host.record.exists()) == ([], False)
@@ -998,7 +1016,10 @@ def test_record_of_ten_thousand_exports_is_used(host: Host) -> None:
     (entry,) = journal.read(str(host.record))
     previous, lines = entry.hash, [host.record.read_bytes()]
     for number in range(2, 20_001):
-        event = {"event": "exported", **dataclasses.asdict(made), "export_id": f"{number // 2:016x}", "path": f"/x/{number // 2}"}
+        event = {
+            "event": "exported", **dataclasses.asdict(made), "export_id": f"{number // 2:016x}",
+            "path": f"/x/{number // 2}"
+        }
         if number % 2:
             event = {"event": "removed", "export_id": event["export_id"], "path": event["path"]}
         line = json.dumps({"sequence": number, "previous": previous, **event}, separators=(",", ":")).encode()

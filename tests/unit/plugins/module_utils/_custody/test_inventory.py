@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import datetime
 import grp
 import os
 import pathlib
@@ -13,11 +14,12 @@ import typing as t
 
 import pytest
 from ansible_collections.hallmark.signing.plugins.module_utils import _libraries
-from ansible_collections.hallmark.signing.plugins.module_utils._custody import inventory
+from ansible_collections.hallmark.signing.plugins.module_utils._custody import inventory, storage
 from ansible_collections.hallmark.signing.plugins.module_utils._errors import HallmarkError
-from ansible_collections.hallmark.signing.plugins.module_utils._keys import private_key, writing
+from ansible_collections.hallmark.signing.plugins.module_utils._keys import lease, private_key, writing
 from ansible_collections.hallmark.signing.plugins.module_utils._keys.fingerprint import key_id
 from ansible_collections.hallmark.signing.tests.unit.plugins.module_utils._custody import custody_bench as bench
+from cryptography.x509.oid import ExtendedKeyUsageOID
 
 PASSPHRASE = b"canary passphrase"
 MEMBERS = [
@@ -27,6 +29,12 @@ MEMBERS = [
 OWNER = {user.pw_uid: user.pw_name for user in pwd.getpwall()}.get(os.geteuid(), str(os.geteuid()))
 GROUPS = {group.gr_gid: group.gr_name for group in grp.getgrall()}
 Write = t.Callable[..., bytes]
+
+
+@pytest.fixture(autouse=True)
+def _no_swap(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether this host swaps is no matter."""
+    monkeypatch.setattr(storage, "clear_swaps", lambda: [])
 
 
 def describe(path: pathlib.Path, passphrase: bytes | None = None) -> tuple[dict[str, t.Any], str | None]:
@@ -329,3 +337,161 @@ def test_pipe_is_an_error_and_not_waited_for(home: pathlib.Path) -> None:
     shape, error = describe(home / "key")
     assert (error, shape["format"]) == ("not_found", None)
     assert "it is not a regular file" in shape["problems"][0]["message"]
+
+
+# How keys are kept, and what was expected of them --------------------------------------------------------------------
+
+
+def expect(path: pathlib.Path, passphrase: bytes | None = None, **wanted: t.Any) -> list[str]:
+    given = inventory.Expected(**{name: frozenset(values) for name, values in wanted.items()})
+    entry, _error = inventory.describe(str(path), passphrase=passphrase, expected=given)
+    assert all(str(path.parent) in problem.message for problem in entry.problems)
+    return [problem.code for problem in entry.problems]
+
+
+def issuers_of(path: pathlib.Path) -> list[str]:
+    return [issuer["key_id"] for issuer in describe(path)[0]["certificate"]["issuer_chain"]]
+
+
+@bench.needs_root
+@pytest.mark.parametrize(("uid", "owners", "found"), [
+    (0, [], []), (bench.FOREIGN, [], ["owner_unexpected"]), (bench.FOREIGN, [str(bench.FOREIGN)], []),
+    (bench.FOREIGN, ["somebody"], ["owner_unexpected"]), (0, ["somebody"], []),
+])
+def test_owner_that_nobody_expected_is_told(
+    uid: int, owners: list[str], found: list[str], home: pathlib.Path, p256: t.Any
+) -> None:
+    path = put(home / "key", bench.key_pem(p256))
+    os.chown(path, uid, -1)
+    assert expect(path, owners=owners) == found
+
+
+@bench.needs_root
+def test_owner_of_a_public_file_is_nobodys_business(home: pathlib.Path, p256: t.Any, public_pem: Write) -> None:
+    for name, data in (("pub", public_pem(p256)), ("chain", bench.chain_pem(p256))):
+        os.chown(put(home / name, data), bench.FOREIGN, -1)
+        assert expect(home / name) == []
+
+
+def test_second_name_is_told(home: pathlib.Path, p256: t.Any) -> None:
+    path = put(home / "key", bench.key_pem(p256))
+    os.link(path, home / "other")
+    (problem,) = describe(path)[0]["problems"]
+    assert problem["code"] == "hard_linked"
+    assert "2 names" in problem["message"]
+    assert f"inode {path.stat().st_ino}" in problem["message"]
+
+
+@pytest.mark.parametrize(("minutes", "found"), [(-1, ["export_expired"]), (5, []), (None, [])])
+@pytest.mark.parametrize("passphrase", [None, PASSPHRASE])
+def test_export_that_is_still_there_is_told(
+    minutes: int | None, found: list[str], passphrase: bytes | None, home: pathlib.Path, p256: t.Any, private_pem: Write
+) -> None:
+    """Also of a key that nobody can read: its end stands before it."""
+    ends = None if minutes is None else datetime.datetime.now(
+        datetime.timezone.utc
+    ) + datetime.timedelta(minutes=minutes)
+    path = put(home / "key", lease.Lease("0" * 16, ends).encode() + private_pem(p256, passphrase))
+    assert expect(path) == found
+    assert codes(describe(path)[0]) == found
+
+
+@pytest.mark.parametrize(("mount", "swaps", "found"), [
+    (storage.Mount("/run", "tmpfs", "x"), ["/dev/sda2"], ["swap_in_clear"]),
+    (storage.Mount("/run", "tmpfs", "x"), [], []),
+    (storage.Mount("/run", "ramfs", "x"), ["/dev/sda2"], []), (storage.Mount("/", "ext4", "x"), ["/dev/sda2"], []),
+    (None, ["/x"], []),
+])
+def test_memory_that_may_be_swapped_is_told(
+    mount: storage.Mount | None, swaps: list[str], found: list[str], home: pathlib.Path, p256: t.Any,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(storage, "mount_of", lambda path: mount)
+    monkeypatch.setattr(storage, "clear_swaps", lambda: swaps)
+    path = put(home / "key", bench.key_pem(p256))
+    shape = describe(path)[0]
+    assert codes(shape) == found
+    assert all("/dev/sda2" in problem["message"] for problem in shape["problems"])
+
+
+@pytest.mark.parametrize("usage", [None, ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CODE_SIGNING])
+def test_certificate_for_tls_only_is_told(usage: t.Any, home: pathlib.Path, lineage: pathlib.Path, p256: t.Any) -> None:
+    chain = bench.chain_pem(p256, usage=usage)
+    put(home / "archive" / "fullchain1.pem", chain, 0o644)
+    found = ["tls_only"] if usage == ExtendedKeyUsageOID.SERVER_AUTH else []
+    assert expect(lineage) == expect(put(home / "chain", chain)) == found
+
+
+def test_key_that_is_not_the_pinned_one_is_told(
+    home: pathlib.Path, lineage: pathlib.Path, p256: t.Any, other_p256: t.Any, public_pem: Write, private_pem: Write
+) -> None:
+    put(home / "key", bench.key_pem(p256))
+    put(home / "pub", public_pem(p256))
+    put(home / "chain", bench.chain_pem(p256))
+    for path in (home / "key", home / "pub", home / "chain", lineage):
+        assert expect(path, key_ids=[id_of(p256)]) == []
+        assert expect(path, key_ids=[id_of(other_p256), id_of(p256)]) == []
+        assert expect(path, key_ids=[id_of(other_p256)]) == ["key_mismatch"]
+        assert expect(path) == []
+    # Of an encrypted key nobody can tell; with its passphrase, one can.
+    locked = put(home / "locked", private_pem(p256, PASSPHRASE))
+    assert expect(locked, key_ids=[id_of(other_p256)]) == []
+    assert expect(locked, PASSPHRASE, key_ids=[id_of(other_p256)]) == ["key_mismatch"]
+
+
+def test_issuer_that_was_not_recorded_is_told(home: pathlib.Path, lineage: pathlib.Path, p256: t.Any) -> None:
+    recorded = issuers_of(lineage)
+    assert expect(lineage, issuer_key_ids=recorded) == []
+    assert expect(lineage, issuer_key_ids=["0" * 64, *recorded]) == []
+    assert expect(lineage, issuer_key_ids=["0" * 64]) == ["issuer_changed"]
+    # A renewal by another intermediate; and one that came without any.
+    put(home / "archive" / "fullchain1.pem", bench.chain_pem(p256, serial=2), 0o644)
+    assert expect(lineage, issuer_key_ids=recorded) == ["issuer_changed"]
+    leaf = bench.chain_pem(p256).partition(b"-----END CERTIFICATE-----\n")
+    put(home / "archive" / "fullchain1.pem", leaf[0] + leaf[1], 0o644)
+    entry, _error = inventory.describe(
+        str(lineage), passphrase=None, expected=inventory.Expected(issuer_key_ids=frozenset(recorded))
+    )
+    assert "they are missing" in entry.problems[0].message
+    assert expect(put(home / "key", bench.key_pem(p256)), issuer_key_ids=recorded) == []
+
+
+@pytest.fixture
+def etc(home: pathlib.Path, p256: t.Any) -> pathlib.Path:
+    """The folder of Certbot, with a lineage live/x."""
+    etc = home / "etc"
+    (etc / "live" / "x").mkdir(parents=True, mode=0o700)
+    (etc / "keys").mkdir(mode=0o700)
+    for path in (etc, etc / "live"):
+        path.chmod(0o700)
+    put(etc / "live" / "x" / "privkey.pem", bench.key_pem(p256))
+    put(etc / "live" / "x" / "fullchain.pem", bench.chain_pem(p256))
+    return etc
+
+
+def test_copies_of_certbot_are_told(
+    etc: pathlib.Path, home: pathlib.Path, p256: t.Any, other_p256: t.Any, private_pem: Write
+) -> None:
+    live = etc / "live" / "x"
+    put(etc / "keys" / "0001_key-certbot.pem", bench.key_pem(other_p256))
+    assert codes(describe(live)[0]) == []
+    put(etc / "keys" / "0000_key-certbot.pem", bench.key_pem(p256))
+    (home / "link").symlink_to(live)
+    for path in (live, f"{live}/", live / ".", home / "link"):
+        (problem,) = describe(t.cast(t.Any, path))[0]["problems"]
+        assert problem["code"] == "extra_copies"
+        assert str(etc / "keys" / "0000_key-certbot.pem") in problem["message"]
+    put(live / "privkey.pem", private_pem(p256, PASSPHRASE))
+    assert codes(describe(live)[0]) == []
+    assert codes(describe(live, PASSPHRASE)[0]) == ["extra_copies"]
+
+
+@pytest.mark.parametrize("kind", ["missing", "file", "link"])
+def test_lineage_without_a_folder_of_keys_has_no_copies(kind: str, etc: pathlib.Path, p256: t.Any) -> None:
+    (etc / "keys").rmdir()
+    if kind == "file":
+        (etc / "keys").touch()
+    elif kind == "link":
+        (etc / "keys").symlink_to(etc / "nowhere")
+    assert describe(etc / "live" / "x")[1] is None
+    assert codes(describe(etc / "live" / "x")[0]) == []

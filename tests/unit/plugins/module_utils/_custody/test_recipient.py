@@ -44,7 +44,8 @@ def refused(code: str, action: t.Callable[[], t.Any], cause: str = "") -> None:
 
 
 @pytest.mark.parametrize("text", [
-    "", "age", "age1", f"{TO}\n", f" {TO}", TO.upper(), "-h", "--recipient", "AGE-SECRET-KEY-1QQQ", "ssh-ed25519 AAAA", f"{TO} {TO}",
+    "", "age", "age1", f"{TO}\n", f" {TO}", TO.upper(), "-h", "--recipient", "AGE-SECRET-KEY-1QQQ", "ssh-ed25519 AAAA",
+    f"{TO} {TO}",
     "age1" + "q" * 5000, "age1é", "/etc/passwd",
 ])
 def test_what_is_no_recipient_is_refused(text: str, program: t.Callable[[str], pathlib.Path]) -> None:

@@ -13,10 +13,14 @@ from ansible_collections.hallmark.signing.plugins.module_utils._custody.storage 
 from ansible_collections.hallmark.signing.plugins.module_utils._errors import CustodyError
 
 NETWORK = [
-    "nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "afs", "beegfs", "ceph", "glusterfs", "gfs2", "lustre", "ocfs2", "virtiofs",
+    "nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "afs", "beegfs", "ceph", "glusterfs", "gfs2", "lustre", "ocfs2",
+    "virtiofs",
     "vboxsf", "davfs", "gpfs", "fuse", "fuse.sshfs", "fuse.s3fs", "fuse.glusterfs", "fuse.rclone", "fuse.anything-new",
 ]
-LOCAL = ["ext4", "xfs", "btrfs", "zfs", "overlay", "tmpfs", "ramfs", "fuseblk", "fuse.fuse-overlayfs", "vfat", "f2fs", "nfsd", "fusectl"]
+LOCAL = [
+    "ext4", "xfs", "btrfs", "zfs", "overlay", "tmpfs", "ramfs", "fuseblk", "fuse.fuse-overlayfs", "vfat", "f2fs",
+    "nfsd", "fusectl"
+]
 
 
 def line(point: str, kind: str, source: str = "source", more: str = "") -> str:
@@ -30,17 +34,21 @@ def mounts(tmp_path: pathlib.Path) -> pathlib.Path:
     path.write_text("".join([
         line("/", "ext4", "/dev/sda1", "master:1 shared:2 "), line("/proc", "proc"), line("/run", "tmpfs"),
         line("/srv", "nfs4", "server:/exports"), line("/srv/local", "xfs"), line("/srvice", "fuse.sshfs"),
-        line("/mnt/with\\040blank\\134", "cifs", "//server/with\\040blank"), line("/twice", "ext4"), line("/twice", "nfs"),
+        line("/mnt/with\\040blank\\134", "cifs", "//server/with\\040blank"), line("/twice", "ext4"),
+        line("/twice", "nfs"),
     ]))
     return path
 
 
 @pytest.mark.parametrize(("path", "found"), [
-    ("/", Mount("/", "ext4", "/dev/sda1")), ("/nowhere/at/all", Mount("/", "ext4", "/dev/sda1")), ("/run", Mount("/run", "tmpfs", "source")),
+    ("/", Mount("/", "ext4", "/dev/sda1")), ("/nowhere/at/all", Mount("/", "ext4", "/dev/sda1")),
+    ("/run", Mount("/run", "tmpfs", "source")),
     ("/run/x", Mount("/run", "tmpfs", "source")), ("/runner", Mount("/", "ext4", "/dev/sda1")),
     ("/srv/x", Mount("/srv", "nfs4", "server:/exports")), ("/srv/local/x", Mount("/srv/local", "xfs", "source")),
-    ("/srv/localize", Mount("/srv", "nfs4", "server:/exports")), ("/srvice/x", Mount("/srvice", "fuse.sshfs", "source")),
-    ("/mnt/with blank\\/x", Mount("/mnt/with blank\\", "cifs", "//server/with blank")), ("/twice/x", Mount("/twice", "nfs", "source")),
+    ("/srv/localize", Mount("/srv", "nfs4", "server:/exports")),
+    ("/srvice/x", Mount("/srvice", "fuse.sshfs", "source")),
+    ("/mnt/with blank\\/x", Mount("/mnt/with blank\\", "cifs", "//server/with blank")),
+    ("/twice/x", Mount("/twice", "nfs", "source")),
 ])
 def test_nearest_mount_is_found(path: str, found: Mount, mounts: pathlib.Path) -> None:
     assert storage.mount_of(path, mounts=str(mounts)) == found
@@ -83,7 +91,9 @@ def test_local_file_system_is_taken(kind: str, tmp_path: pathlib.Path) -> None:
     storage.require_local("/mnt/x", mounts=str(tmp_path / "mountinfo"))
 
 
-@pytest.mark.parametrize(("kind", "memory"), [("tmpfs", True), ("ramfs", True), ("ext4", False), ("nfs", False), ("overlay", False)])
+@pytest.mark.parametrize(
+    ("kind", "memory"), [("tmpfs", True), ("ramfs", True), ("ext4", False), ("nfs", False), ("overlay", False)]
+)
 def test_memory_is_known(kind: str, memory: bool) -> None:
     assert Mount("/x", kind, "x").is_memory is memory
 
@@ -95,8 +105,10 @@ HEAD = "Filename\t\t\t\tType\t\tSize\t\tUsed\t\tPriority\n"
 
 @pytest.mark.parametrize(("area", "files", "clear"), [
     ("/dev/sda2", {}, True), ("/swapfile", {}, True), ("/swap\\040file", {}, True), ("/dev/dm-0", {}, True),
-    ("/dev/dm-0", {"dm-0/dm/uuid": "CRYPT-PLAIN-swap\n"}, False), ("/dev/dm-0", {"dm-0/dm/uuid": "CRYPT-LUKS2-0-x\n"}, False),
-    ("/dev/dm-0", {"dm-0/dm/uuid": "LVM-abc\n"}, True), ("/dev/zram0", {}, False), ("/dev/zram0", {"zram0/backing_dev": "none\n"}, False),
+    ("/dev/dm-0", {"dm-0/dm/uuid": "CRYPT-PLAIN-swap\n"}, False),
+    ("/dev/dm-0", {"dm-0/dm/uuid": "CRYPT-LUKS2-0-x\n"}, False),
+    ("/dev/dm-0", {"dm-0/dm/uuid": "LVM-abc\n"}, True), ("/dev/zram0", {}, False),
+    ("/dev/zram0", {"zram0/backing_dev": "none\n"}, False),
     ("/dev/zram1", {"zram1/backing_dev": "/dev/sda3\n"}, True), ("/dev/zramX", {}, True), ("/home/zram0", {}, True),
     ("/home/dm-0", {"dm-0/dm/uuid": "CRYPT-PLAIN-x\n"}, True),
 ])

@@ -42,23 +42,30 @@ def test_copies_are_found_in_every_shape(
     pkcs8, traditional = serialization.PrivateFormat.PKCS8, serialization.PrivateFormat.TraditionalOpenSSL
     rows: dict[str, tuple[bytes, t.Any]] = {
         "plain": (plain, (own, 0)), "sec1": (private_pem(p256, traditional=True), (own, 0)),
-        "parameters": (b"-----BEGIN EC PARAMETERS-----\nBggqhkjOPQMBBw==\n-----END EC PARAMETERS-----\n" + plain, (own, 0)),
+        "parameters": (
+            b"-----BEGIN EC PARAMETERS-----\nBggqhkjOPQMBBw==\n-----END EC PARAMETERS-----\n" + plain, (own, 0)
+        ),
         "export": (lease.Lease("0" * 16, None, True).encode() + plain, (own, 0)),
-        "in a text": (b"key: |\n  " + plain.replace(b"\n", b"\n  "), (own, 0)), "windows": (plain.replace(b"\n", b"\r\n"), (own, 0)),
+        "in a text": (b"key: |\n  " + plain.replace(b"\n", b"\n  "), (own, 0)),
+        "windows": (plain.replace(b"\n", b"\r\n"), (own, 0)),
         "with a chain": (bench.chain_pem(p256) + plain, (own, 0)), "twice": (plain + plain, (own, 0)),
         "two": (plain + private_pem(other_p256), ({id_of(p256), id_of(other_p256)}, 0)),
         "pkcs1": (private_pem(rsa2048, traditional=True), ({id_of(rsa2048)}, 0)),
         "der": (der(p256, pkcs8), (own, 0)), "sec1 der": (der(p256, traditional), (own, 0)),
         "pkcs1 der": (der(rsa2048, traditional), ({id_of(rsa2048)}, 0)),
-        "locked": (private_pem(p256, PASSPHRASE), (set(), 1)), "headers": (private_pem(p256, PASSPHRASE, traditional=True), (set(), 1)),
+        "locked": (private_pem(p256, PASSPHRASE), (set(), 1)),
+        "headers": (private_pem(p256, PASSPHRASE, traditional=True), (set(), 1)),
         "cosign": (writing.write_private_key(p256, format="cosign", passphrase=PASSPHRASE), (set(), 1)),
         "locked and plain": (private_pem(other_p256, PASSPHRASE) + plain, (own, 1)),
         "broken and plain": (b"-----BEGIN PRIVATE KEY-----\nAAAA\n" + plain, (own, 1)),
         "cut": (plain[:-40], (set(), 1)), "in JSON": (plain.replace(b"\n", b"\\n"), (set(), 1)),
         "openssh": (b"-----BEGIN OPENSSH PRIVATE KEY-----\nAAAA\n-----END OPENSSH PRIVATE KEY-----\n", (set(), 1)),
-        "public": (public_pem(p256), None), "chain": (bench.chain_pem(p256), None), "empty": (b"", None), "text": (b"PRIVATE KEY-----", None),
-        "begin": (b"-----BEGIN \nPRIVATE KEY-----", None), "asn1": (b"\x30\x03\x02\x01\x00", None), "big": (b"\0" * (3 << 20), None),
-        "big copy": (plain + b"\0" * (3 << 20), (own, 0)), "cut by the limit": (b"\n" * ((1 << 20) - 100) + plain, (set(), 1)),
+        "public": (public_pem(p256), None), "chain": (bench.chain_pem(p256), None), "empty": (b"", None),
+        "text": (b"PRIVATE KEY-----", None),
+        "begin": (b"-----BEGIN \nPRIVATE KEY-----", None), "asn1": (b"\x30\x03\x02\x01\x00", None),
+        "big": (b"\0" * (3 << 20), None),
+        "big copy": (plain + b"\0" * (3 << 20), (own, 0)),
+        "cut by the limit": (b"\n" * ((1 << 20) - 100) + plain, (set(), 1)),
     }
     for name, (data, _found) in rows.items():
         (home / name).write_bytes(data)
@@ -129,7 +136,10 @@ def test_what_is_no_folder_is_refused(kind: str, home: pathlib.Path, p256: t.Any
     path = home / "named"
     (home / "folder").mkdir()
     (home / "folder" / "key").write_bytes(bench.key_pem(p256))
-    {"link": lambda: path.symlink_to(home / "folder"), "file": lambda: path.write_bytes(b""), "pipe": lambda: os.mkfifo(path)}[kind]()
+    {
+        "link": lambda: path.symlink_to(home / "folder"), "file": lambda: path.write_bytes(b""),
+        "pipe": lambda: os.mkfifo(path)
+    }[kind]()
     with pytest.raises(CustodyError) as caught:
         sweep.copies([str(path)], take=lambda copy: True)
     assert (caught.value.code, caught.value.object) == ("input_invalid", str(path))

@@ -76,6 +76,10 @@ class FakeSigner:
         self.error: Exception | None = None
         self.signs_with = key
 
+    def answers_in(self, asked: str) -> str:
+        """Return C(asked)."""
+        return asked
+
     def prepare(self, messages: t.Collection[bytes]) -> None:
         """Take them down."""
         self.prepared += messages

@@ -13,6 +13,7 @@ import pytest
 from ansible_collections.hallmark.signing.plugins.module_utils._errors import VerificationError
 from ansible_collections.hallmark.signing.plugins.module_utils._keyhost import claim as claims
 from ansible_collections.hallmark.signing.plugins.module_utils._oci import reference as references
+from ansible_collections.hallmark.signing.plugins.module_utils._program import plugin
 from ansible_collections.hallmark.signing.tests.unit.plugins.module_utils._keyhost.keyhost_bench import (
     ASKED,
     DIGEST,
@@ -230,6 +231,11 @@ GOOD = statement(annotations={"a": "1"})
 ], ids=lambda message: str(len(message)))
 def test_other_bytes_for_the_same_image_are_refused(message: bytes) -> None:
     assert _refused(message).code in ("type_mismatch", "digest_mismatch")
+
+
+def test_limits_are_the_documented_ones() -> None:
+    assert claims.MAX_MESSAGE == plugin._MAX_MESSAGE == 256 * 1024
+    assert claims.MAX_ANNOTATIONS == 4 * 1024
 
 
 def test_what_is_huge_is_not_even_read() -> None:

@@ -218,6 +218,10 @@ def test_what_is_no_request_is_refused(host: Host, request_: bytes) -> None:
     host.refuses("malformed", request_)
 
 
+def test_somebody_who_logs_in_by_hand_is_told_what_this_is(host: Host) -> None:
+    assert "sigstore-kms-hallmark" in host.refuses("malformed", b"")
+
+
 def test_too_large_a_request_is_refused(host: Host) -> None:
     good = json.dumps({"version": 1, "reference": str(ASKED), "message": _b64(sig())}).encode()
     host.refuses("limit_exceeded", good + b" " * (serving.MAX_REQUEST + 1 - len(good)))

@@ -57,12 +57,14 @@ LINE = Lease(ID, END).encode()
 
 
 @pytest.mark.parametrize("line", [
-    LINE.replace(b"\n", b"\r\n"), LINE.replace(b"\n", b" \n"), LINE.rstrip(b"\n"), LINE.upper().replace(b"HALLMARK-EXPORT", b"hallmark-export"),
+    LINE.replace(b"\n", b"\r\n"), LINE.replace(b"\n", b" \n"), LINE.rstrip(b"\n"),
+    LINE.upper().replace(b"HALLMARK-EXPORT", b"hallmark-export"),
     LINE.replace(b"2028-02-29", b"2027-02-29"), LINE.replace(b"2028", b"0000"), LINE.replace(b"23:59:59", b"23:59:60"),
     LINE.replace(b"23:59:59", b"24:00:00"), LINE.replace(b"23:59:59", b"::::::::"), LINE.replace(b"Z", b"+00:00"),
     LINE.replace(b"Z", b""), LINE.replace(ID.encode(), ID[:-1].encode()), LINE.replace(ID.encode(), ID.encode() + b"0"),
     LINE.replace(b": ", b":"), LINE.replace(b"expires", b"expired"), LINE.replace(b"2028-02-29T23:59:59Z", b"soon"),
-    LINE.replace(b"\n", b", for two uses\n"), LINE + LINE, LINE + b"hallmark-export\n", b"hallmark-export\n", b"-" + LINE[:-1],
+    LINE.replace(b"\n", b", for two uses\n"), LINE + LINE, LINE + b"hallmark-export\n", b"hallmark-export\n",
+    b"-" + LINE[:-1],
     "hallmark-export: ٠123456789abcdef expires never\n".encode(),
 ])
 def test_line_that_was_changed_is_refused(line: bytes) -> None:
@@ -107,7 +109,9 @@ def test_copy_says_whether_it_is_for_one_use(once: bool) -> None:
 
 def test_readers_of_pem_skip_the_line(p256: t.Any, private_pem: Write) -> None:
     data = LINE + private_pem(p256)
-    assert private_key.read_private_key(data, passphrase=None, where="there").public.key_id == private_key.read_private_key(
+    assert private_key.read_private_key(
+        data, passphrase=None, where="there"
+    ).public.key_id == private_key.read_private_key(
         private_pem(p256), passphrase=None, where="there"
     ).public.key_id
     assert [block.label for block in pem.split(data, where="there")] == ["PRIVATE KEY"]

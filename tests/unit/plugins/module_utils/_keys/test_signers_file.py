@@ -169,7 +169,9 @@ def test_no_descriptor_is_left_open(tmp_path: pathlib.Path, key_file: str) -> No
 
 def exported(path: pathlib.Path, data: bytes, *, minutes: int | None = None, once: bool = False) -> str:
     """Write an exported copy that ends in so many minutes."""
-    ends = None if minutes is None else datetime.datetime.now(datetime.timezone.utc) + datetime.timedelta(minutes=minutes)
+    ends = None if minutes is None else datetime.datetime.now(
+        datetime.timezone.utc
+    ) + datetime.timedelta(minutes=minutes)
     path.write_bytes(lease.Lease("0" * 16, ends, once).encode() + data)
     return str(path)
 
@@ -202,7 +204,9 @@ def test_copy_for_one_use_is_gone_before_it_signs(tmp_path: pathlib.Path, p256: 
     assert _refused(path).code == "not_found"
 
 
-@pytest.mark.parametrize("options", [{"passphrase": b"wrong"}, {"passphrase": None}, {"passphrase": PASSPHRASE, "key_id": OTHER_ID}])
+@pytest.mark.parametrize(
+    "options", [{"passphrase": b"wrong"}, {"passphrase": None}, {"passphrase": PASSPHRASE, "key_id": OTHER_ID}]
+)
 def test_copy_that_cannot_be_used_is_not_used_up(
     options: dict[str, t.Any], tmp_path: pathlib.Path, p256: t.Any, private_pem: Write
 ) -> None:

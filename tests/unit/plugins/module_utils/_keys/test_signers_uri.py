@@ -325,6 +325,8 @@ def test_what_is_no_file_is_not_found(program: pathlib.Path, tmp_path: pathlib.P
     for path in (tmp_path / "none", tmp_path, program / "below"):
         error = refusal(lambda path=path: _trusted(path))  # type: ignore[misc]
         assert (error.code, error.object) == ("not_found", str(path))
+    assert refusal(lambda: _trusted(tmp_path / "none")).cause == "No such file or directory"
+    assert refusal(lambda: _trusted(tmp_path)).cause == "it is not a regular file"
     (tmp_path / "dangling").symlink_to("none")
     assert refusal(lambda: _trusted(tmp_path / "dangling")).code == "not_found"
 
@@ -415,7 +417,7 @@ def test_key_that_is_bound_signs_as_it_is_bound(load: t.Any, p384: t.Any) -> Non
     # Signers are told which scheme readers like best, without being asked for it.
     signer.sign(MESSAGE, scheme="ecdsa-sha256")
     assert backend.asked == ["ecdsa-sha384"]
-    assert [signer.scheme(one) for one in (None, "ecdsa-sha256", "ecdsa-sha384")] == ["ecdsa-sha384"] * 3
+    assert [signer.answers_in(one) for one in (None, "ecdsa-sha256", "ecdsa-sha384")] == ["ecdsa-sha384"] * 3
 
 
 def test_scheme_that_is_asked_for_is_the_one(load: t.Any, p384: t.Any, rsa2048: t.Any) -> None:

@@ -51,6 +51,10 @@ class Listening:
         """The public half."""
         return self.key.public
 
+    def answers_in(self, asked: str) -> str:
+        """Return C(asked)."""
+        return asked
+
     def prepare(self, messages: t.Collection[bytes]) -> None:
         """Note what is going to be signed."""
         self.prepared.extend(messages)
