@@ -56,7 +56,7 @@ options:
       - Three things see to it. A timer of systemd; a rule of systemd-tmpfiles that removes them at the next boot, and by age
         where the folder holds nothing else; and every module of this collection, which refuses to sign with a copy whose
         time is over.
-      - The terms of an export are not changed while it lives. Remove it first.
+      - The terms of an export are not changed while it lives. Remove it first. Nor is an export that ends exported again.
     type: int
     version_added: "1.0.0"
   consume_once:
@@ -81,7 +81,7 @@ options:
     description:
       - Folders below which every copy of O(key_id) is removed, with those that the record knows elsewhere. Only with
         O(state=absent) and O(key_id). Links are not followed.
-      - Name folders that hold copies, not the one with the key itself.
+      - Name folders that hold copies, not the one with the key itself. Those that are missing hold none.
     type: list
     elements: path
     version_added: "1.0.0"
@@ -100,7 +100,8 @@ options:
     default: present
     choices:
       present: The copy is made unless it is there. O(lineage) or O(private_key_path) is required.
-      absent: The copy, and the file O(chain_dest) if given, are removed. With O(key_id), only a copy of that key.
+      absent: The copy, the chain that was exported with it, and the file O(chain_dest) if given, are removed. With O(key_id),
+        only a copy of that key.
 seealso:
   - module: hallmark.signing.signing_key
 notes:
@@ -177,8 +178,9 @@ expires_at:
   sample: "2026-11-21T20:10:00Z"
 enforced_by:
   description:
-    - What ends it. V(systemd_timer); V(memory) for a copy that ends with the next boot anyway, V(tmpfiles_boot) for one that
-      a rule removes then; V(tmpfiles_age) where files of the folder are removed by age, too; V(check_at_use).
+    - What ends it, as it stands now. V(systemd_timer); V(memory) for a copy that ends with the next boot anyway,
+      V(tmpfiles_boot) for one that a rule removes then; V(tmpfiles_age) where files of the folder are removed by age, too;
+      V(check_at_use). Empty for a copy without O(expires_in).
   returned: always
   type: list
   elements: str
@@ -190,7 +192,9 @@ removed:
   elements: str
   sample: []
 unidentified:
-  description: Files below O(sweep_paths) with keys that could not be told, because they are encrypted.
+  description:
+    - Files that may hold the key and could not be told. They are encrypted, or broken, or cannot be read; or stand where
+      an export was, and are something else.
   returned: always
   type: list
   elements: str
@@ -322,7 +326,7 @@ def _absent(module: AnsibleModule, exports: export.Exports) -> dict[str, t.Any]:
         swept, unidentified = exports.sweep(params["sweep_paths"], params["key_id"], passphrase=passphrase)
         removed += [path for path in swept if path not in removed]
     if unidentified:
-        module.warn(f"These keys are encrypted and could not be told: {', '.join(unidentified)}. Look at them by hand.")
+        module.warn(f"These may hold the key, and could not be told: {', '.join(unidentified)}. Look at them by hand.")
     before = {"files": removed} if removed else {}
     return {
         "changed": bool(removed or exports.events), "removed": removed, "unidentified": unidentified,

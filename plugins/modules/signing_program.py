@@ -11,13 +11,13 @@ short_description: Install the program that signs outside of playbooks
 version_added: "1.0.0"
 description:
   - Writes one file that Python runs. It is cosign's plugin for keys C(hallmark://) if it is started as
-    C(sigstore-kms-hallmark); else its first argument says whether it serves requests to sign, carries them to a socket, or keeps
-    copies of keys in order.
+    C(sigstore-kms-hallmark); else its first argument says whether it serves requests to sign, carries them to a socket, keeps
+    copies of keys in order, or runs Certbot.
   - It is made of the code of this collection, the same bytes each time, so that both are of one version.
 author:
   - The hallmark.signing authors (@hallmark-signing)
 requirements:
-  - On the host with the key, cryptography >= 38; the plugin needs the standard library only
+  - On the host with the key, and where it runs Certbot, cryptography >= 38; the plugin needs the standard library only
 extends_documentation_fragment:
   - hallmark.signing._attributes
 attributes:

@@ -153,11 +153,14 @@ class Host:
         self.ansible, self.folder, self.acme, self.name = ansible, folder, acme, name
         self.state = folder / "work" / "hallmark"
         self.hook_says = folder / "hook-says"
+        # One for all hosts: it is not changed by the name of one.
+        self.program = ansible.folder / "program" / "hallmark.pyz"
         self.variables: Json = {
             "certbot_lineage": name, "certbot_domains": [name], "certbot_agree_tos": True, "certbot_install": install,
             "certbot_venv": str(CERTBOT5), "certbot_server": acme.url, "certbot_server_ca_path": str(acme.ca),
             "certbot_http01_port": acme.http_port, "certbot_config_dir": str(folder / "letsencrypt"),
             "certbot_work_dir": str(folder / "work"), "certbot_logs_dir": str(folder / "logs"),
+            "certbot_program_path": str(self.program),
             "certbot_scheduler": "none", "certbot_metrics_path": str(folder / "certbot.prom"),
             "certbot_deploy_commands": [["/bin/sh", "-c", f"! grep broken {self.hook_says} 2>/dev/null"]],
         }
@@ -174,16 +177,16 @@ class Host:
         return self.ansible.play([play], arguments=[*waits, *arguments])
 
     def job(self, command: str, *arguments: str, ok: bool = True) -> Json:
-        """Run the job as the role does, and return what it reports."""
+        """Run the program as the role does, and return what it reports."""
         called = self.command(command, *arguments)
         done = subprocess.run(called, capture_output=True, text=True, timeout=120, check=False)
         assert (done.returncode == 0) is ok, done.stdout + done.stderr
         return t.cast(Json, json.loads(done.stdout))
 
     def command(self, command: str, *arguments: str) -> list[str]:
-        """Return how the job is called."""
-        job = ["/usr/bin/python3", "-I", "-B", str(self.state / "certbot_job.py"), command]
-        return [*job, str(self.state if command == "scheduled" else self.state / f"{self.name}.settings"), *arguments]
+        """Return how the program is called."""
+        path = self.state if command == "scheduled" else self.state / f"{self.name}.settings"
+        return ["/usr/bin/python3", "-I", "-B", str(self.program), "certbot", command, str(path), *arguments]
 
     def issue(self) -> None:
         """Obtain the certificate as the role does."""
@@ -192,11 +195,11 @@ class Host:
         self.job("deploy")
 
     def scheduled(self) -> subprocess.CompletedProcess[str]:
-        """Run the job as the timer does."""
+        """Run the program as the timer does."""
         return subprocess.run(self.command("scheduled"), capture_output=True, text=True, timeout=120, check=False)
 
     def change(self, **values: t.Any) -> None:
-        """Change the settings of the job."""
+        """Change the settings of the lineage."""
         path = self.state / f"{self.name}.settings"
         path.write_text(json.dumps({**json.loads(path.read_text()), **values}))
 
@@ -740,7 +743,7 @@ def test_exactly_one_scheduler(make: Make) -> None:
     assert sorted(path.name for path in (root / "etc" / "cron.d").iterdir()) == ["hallmark-certbot", "notes"]
     entry = (root / "etc" / "cron.d" / "hallmark-certbot").read_text()
     (line,) = [line for line in entry.splitlines() if " root " in line]
-    assert line.endswith(f"certbot_job.py scheduled {host.state}")
+    assert line.endswith(f"{host.program} certbot scheduled {host.state}")
 
     daily, unit = root / "etc" / "cron.daily" / "renew", root / "etc" / "systemd" / "system" / "ours.service"
     daily.write_text("#!/bin/sh\ncertbot renew\n")

@@ -268,7 +268,8 @@ class Runner:
     """Runs modules, one at a time; strace follows, and interferes, where it is asked to."""
 
     def __init__(self, folder: pathlib.Path, tree: pathlib.Path) -> None:
-        self._arguments, self._trace, self.record = folder / "arguments.json", folder / "trace", folder / "exports.jsonl"
+        self._arguments, self._trace = folder / "arguments.json", folder / "trace"
+        self.record = folder / "exports.jsonl"
         self._environment = {
             "PATH": os.environ.get("PATH", os.defpath), "PYTHONPATH": str(tree), "LC_ALL": "C.UTF-8",
             "PYTHONDONTWRITEBYTECODE": "1", "HOME": str(folder), "TMPDIR": str(folder),

@@ -283,6 +283,7 @@ def _good(way: str, given: pathlib.Path, dest: pathlib.Path, image: str, login: 
             **_passphrases(way, given, passphrase="other_passphrase", source_passphrase="passphrase"),
         }),
         *_sealed(way, given, dest),
+        Task("key_export", {"private_key_path": str(given / "plain.pem"), "dest": str(dest / "swept" / "copy.key")}),
         Task("signing_key_info", {
             "paths": [encrypted, str(given / "plain.pem")], **_passphrases(way, given, passphrase="passphrase"),
         }),
@@ -295,7 +296,8 @@ def _good(way: str, given: pathlib.Path, dest: pathlib.Path, image: str, login: 
             "on_failure": "report",
         }),
         Task("key_export", {
-            "dest": str(dest / "export.key"), "state": "absent", "key_id": _key_id(given), "sweep_paths": [str(dest)],
+            "dest": str(dest / "export.key"), "state": "absent", "key_id": _key_id(given),
+            "sweep_paths": [str(dest / "swept")],
             **_passphrases(way, given, passphrase="other_passphrase"),
         }),
     ]
@@ -367,10 +369,12 @@ def _bad(way: str, given: pathlib.Path, dest: pathlib.Path, image: str, login: J
             "private_key_path": str(given / "plain.pem"), "dest": str(dest / "x.age"), "recipient": "age1" + "q" * 58,
         }),
         Task("key_export", {
-            "private_key_path": str(given / "plain.pem"), "dest": str(dest / "x.key"), "record_path": str(given / "passphrase"),
+            "private_key_path": str(given / "plain.pem"), "dest": str(dest / "x.key"),
+            "record_path": str(given / "passphrase"),
         }),
         Task("key_export", {
-            "dest": str(dest / "none.key"), "state": "absent", "key_id": "0" * 64, "sweep_paths": [str(given / "plain.pem")],
+            "dest": str(dest / "none.key"), "state": "absent", "key_id": "0" * 64,
+            "sweep_paths": [str(given / "plain.pem")],
         }),
         Task("signing_key_info", {"paths": [encrypted, str(given / "passphrase")], **wrong}),
         Task("image_signature", {

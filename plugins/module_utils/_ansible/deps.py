@@ -14,12 +14,6 @@ from .._errors import LibraryError
 from .._libraries import FLOORS, KEYS_CRYPTOGRAPHY_FLOOR, require
 from . import results
 
-_DEBUG = (
-    "ANSIBLE_DEBUG is set: Ansible prints the arguments of tasks with it, passphrases and passwords too, whatever no_log "
-    "says. Switch it off, and replace secrets that were given as options."
-)
-_warned: set[str] = set()
-
 
 def require_libraries(module: AnsibleModule, *libraries: str, empty: t.Mapping[str, t.Any]) -> None:
     """End the task unless each library is there in its floor or newer; C(empty) holds the normal return keys."""
@@ -33,10 +27,11 @@ def require_for_keys(module: AnsibleModule, *, empty: t.Mapping[str, t.Any]) -> 
 
 
 def _require(module: AnsibleModule, library: str, floor: str, empty: t.Mapping[str, t.Any]) -> None:
-    if module._debug and _DEBUG not in _warned:
-        # Every module comes by here; the secrets were printed before it ran.
-        _warned.add(_DEBUG)
-        module.warn(_DEBUG)
+    if module._debug:
+        # Every module with secrets comes by here.
+        from . import debugging
+
+        debugging.warn(module)
     try:
         require(library, floor=floor)
     except LibraryError as exc:

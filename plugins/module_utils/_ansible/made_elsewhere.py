@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Options that bring signatures which were made elsewhere, turned into a signer. Loaded only by tasks that have some."""
+"""Options that bring signatures which were made elsewhere, turned into a signer. Loaded only by tasks with some."""
 
 from __future__ import annotations
 

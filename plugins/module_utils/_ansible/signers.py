@@ -31,18 +31,14 @@ def spec() -> args.Spec:
 
 def load(options: Options, *, scheme: str | None, dry_run: bool) -> Signer:
     """Return the signer. Raises KeyFileError and LibraryError as its kind does."""
-    if options["private_key_path"] is not None:
-        return file.load(
-            options["private_key_path"], passphrase=secrets.passphrase(options), key_id=options["key_id"], dry_run=dry_run
-        )
+    path, key_id, public = options["private_key_path"], options["key_id"], options["public_key_path"]
+    if path is not None:
+        return file.load(path, passphrase=secrets.passphrase(options), key_id=key_id, dry_run=dry_run)
     if options["uri"] is not None:
         from .._keys.signers import uri
 
-        return uri.load(
-            options["uri"], pin=secrets.from_file(options["pin_path"]), public_key_path=options["public_key_path"], key_id=options["key_id"], scheme=scheme
-        )
+        pin = secrets.from_file(options["pin_path"])
+        return uri.load(options["uri"], pin=pin, public_key_path=public, key_id=key_id, scheme=scheme)
     from .._keys.signers import command
 
-    return command.load(
-        options["command"], public_key_path=options["public_key_path"], key_id=options["key_id"], scheme=scheme
-    )
+    return command.load(options["command"], public_key_path=public, key_id=key_id, scheme=scheme)

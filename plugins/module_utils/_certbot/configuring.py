@@ -6,13 +6,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 
-from . import renewal_file
+from . import files, renewal_file
 from .report import Report
 from .running import alone, certbot
-from .scheduling import names
 from .settings import Settings
 
 # What is usual is not written down by Certbot.
@@ -45,23 +43,15 @@ def _value(kept: dict[str, str], name: str) -> str:
 def _notes(settings: Settings) -> tuple[str, ...]:
     """Return what an administrator should know about this host."""
     notes = []
-    count = _copies(os.path.join(settings.config_dir, "keys"))
+    copies = os.path.join(settings.config_dir, "keys")
+    count = len(files.stems(copies, "_key-certbot.pem"))
     if count:
-        notes.append(
-            f"{os.path.join(settings.config_dir, 'keys')}: holds {count} more copies of private keys; "
-            "Certbot before 2.3 keeps one of each."
-        )
-    ours = names(os.path.dirname(settings.path), ".settings")
-    others = sorted(names(os.path.join(settings.config_dir, "renewal"), ".conf") - ours)
+        notes.append(f"{copies}: holds {count} more copies of private keys; Certbot before 2.3 keeps one of each.")
+    ours = files.stems(os.path.dirname(settings.path), ".settings")
+    others = sorted(files.stems(os.path.join(settings.config_dir, "renewal"), ".conf") - ours)
     if others and settings.exclusive:
         notes.append(f"these lineages are renewed by nobody now, as this role did not make them: {', '.join(others)}.")
     kept = renewal_file.parameters(settings).get("key_type")
     if kept and kept != settings.key[1]:
         notes.append(f"{settings.lineage}: its key is of type {kept}; certbot_key_type counts for the next new key.")
     return tuple(notes)
-
-
-def _copies(folder: str) -> int:
-    with contextlib.suppress(OSError):
-        return len([name for name in os.listdir(folder) if name.endswith("_key-certbot.pem")])
-    return 0

@@ -14,7 +14,7 @@ from .settings import Settings
 
 
 def deploy(settings: Settings) -> Report:
-    """Run the hook of the role unless it left its mark, and those of others that are due. Raises HallmarkError, OSError."""
+    """Run the hook of the role unless it left its mark, and those of others that are due. Raises HallmarkError."""
     with alone(settings):
         if not files.digest(settings.fullchain):
             raise CertbotError(

@@ -24,11 +24,15 @@ _RAISED = re.compile(r"acme\.messages\.Error: (urn:ietf:params:acme:error:\w+)((
 
 
 def clean(text: str, *, most: int = MAX_LENGTH) -> str:
-    """Return text as one line that is safe to show: nothing that steers a terminal, nothing long that looks secret."""
+    """Return what others said as one line that is safe to show: also nothing long that looks secret."""
     text = re.sub(r"-----BEGIN.*?(-----END [A-Z ]*-----|\Z)", "(left out)", text, flags=re.DOTALL)
     text = "".join(char if char.isprintable() else " " for char in text)
-    text = re.sub(r"[A-Za-z0-9+/_=-]{65,}", "(left out)", text)
-    text = " ".join(text.split())
+    return one_line(re.sub(r"[A-Za-z0-9+/_=-]{65,}", "(left out)", text), most=most)
+
+
+def one_line(text: str, *, most: int = MAX_LENGTH) -> str:
+    """Return text as one line of bounded length, without anything that steers a terminal."""
+    text = " ".join("".join(char if char.isprintable() else " " for char in text).split())
     return text if len(text) <= most else text[:most - 1] + "…"
 
 

@@ -17,9 +17,9 @@ import tempfile
 import typing as t
 
 from .._custody import public_file
+from .._custody.private_file import MAX_SIZE
 from .._errors import CertbotError
 
-MAX_SIZE = public_file.MAX_SIZE
 Json = dict[str, t.Any]
 
 
@@ -69,6 +69,13 @@ def malformed(path: str, cause: str) -> CertbotError:
     return CertbotError(
         code="malformed", object=path, attempt="read the file", cause=cause, advice="Move it away, and run again.",
     )
+
+
+def stems(folder: str, end: str) -> set[str]:
+    """Return how the files of a folder are called that have this end, without it; none where there is no folder."""
+    with contextlib.suppress(OSError):
+        return {name[:-len(end)] for name in os.listdir(folder) if name.endswith(end)}
+    return set()
 
 
 def keep_json(path: str, document: Json) -> None:

@@ -60,6 +60,7 @@ def _binding_key(path: str) -> str:
     if not re.fullmatch(r"[A-Za-z0-9_-]+=*", key):
         raise CertbotError(
             code="malformed", object=path, attempt="use the HMAC key of the binding",
-            cause="it does not hold one HMAC key in base64url, and nothing else", advice="Take it as the server gave it.",
+            cause="it does not hold one HMAC key in base64url, and nothing else",
+            advice="Take it as the server gave it.",
         )
     return key

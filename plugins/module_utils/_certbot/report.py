@@ -10,7 +10,7 @@ import typing as t
 from dataclasses import dataclass, replace
 
 from .._errors import HallmarkError
-from .failure import clean
+from .failure import one_line
 
 
 @dataclass(frozen=True)
@@ -36,4 +36,4 @@ def attempt(work: t.Callable[[], Report]) -> Report:
     try:
         return work()
     except (HallmarkError, OSError) as exc:
-        return Report().failed(clean(str(exc)))
+        return Report().failed(one_line(str(exc)))

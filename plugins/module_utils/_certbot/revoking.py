@@ -27,7 +27,9 @@ def revoke(settings: Settings, *, reason: str, key_id: str) -> Report:
     with alone(settings):
         known, current = record.load(settings), read_certificate(settings.leaf)
         wanted = key_id or (current.key_id if current else "")
-        todo = _valid(settings, wanted, None if reason == record.COMPROMISED else current)
+        todo = [
+            (path, one) for path, one in _valid(settings, wanted) if reason == record.COMPROMISED or one == current
+        ]
         if not todo and not any(one.key_id == wanted for one in known.revoked.values()):
             raise CertbotError(
                 code="not_found", object=settings.lineage, attempt="revoke a certificate",
@@ -48,12 +50,12 @@ def revoke(settings: Settings, *, reason: str, key_id: str) -> Report:
         return Report(changed=changed)
 
 
-def _valid(settings: Settings, key_id: str, only: Certificate | None) -> list[tuple[str, Certificate]]:
-    """Return the valid certificates of a key, each once; with C(only), no other than this one."""
+def _valid(settings: Settings, key_id: str) -> list[tuple[str, Certificate]]:
+    """Return the paths of the valid certificates of a key, each certificate once."""
     found: dict[str, tuple[str, Certificate]] = {}
     for path in _paths(settings):
         one = read_certificate(path)
-        if one and one.key_id == key_id and one.not_after > time.time() and (only is None or one == only):
+        if one and one.key_id == key_id and one.not_after > time.time():
             found[one.fingerprint] = (path, one)
     return list(found.values())
 

@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-import contextlib
+import functools
 import os
 import typing as t
 
@@ -19,9 +19,12 @@ from .report import Report, attempt
 
 def every(folder: str) -> t.Iterator[tuple[str, Report]]:
     """Renew every lineage of a folder; what fails does not stop the others."""
-    for name in sorted(names(folder, ".settings")):
-        path = os.path.join(folder, f"{name}.settings")
-        yield name, attempt(lambda path=path: scheduled(lineages.load(path)))  # type: ignore[misc]
+    for name in sorted(files.stems(folder, ".settings")):
+        yield name, attempt(functools.partial(_run, os.path.join(folder, f"{name}.settings")))
+
+
+def _run(path: str) -> Report:
+    return scheduled(lineages.load(path))
 
 
 def scheduled(settings: lineages.Settings) -> Report:
@@ -31,10 +34,3 @@ def scheduled(settings: lineages.Settings) -> Report:
     errors = [f"could not renew: {renewed.error}" if renewed.error else "", deployment.error]
     report = Report(renewed.changed or deployment.changed, notes=renewed.notes)
     return report.failed("; ".join(filter(None, errors))) if any(errors) else report
-
-
-def names(folder: str, end: str) -> set[str]:
-    """Return how the files of a folder are called that have this end."""
-    with contextlib.suppress(OSError):
-        return {name[:-len(end)] for name in os.listdir(folder) if name.endswith(end)}
-    return set()

@@ -35,7 +35,7 @@ class Authenticator:
 
 @dataclass(frozen=True)
 class Outside:
-    """A request whose key is elsewhere, where what comes of it goes, and at which share of its lifetime it is renewed."""
+    """A request whose key is elsewhere, where what comes of it goes, and at which share of a lifetime it is renewed."""
 
     request: str
     certificate: str
@@ -114,8 +114,8 @@ def load(path: str) -> Settings:
         )
     said = _Members(path, values)
     return Settings(
-        path=path, **said.texts("lineage", "certbot", "version", "config_dir", "work_dir", "logs_dir", "server", "ca_path"),
-        **said.texts("fullchain", "hook", "marker", "pre_hook", "post_hook", "metrics_path"),
+        path=path, **said.texts("lineage", "certbot", "version", "config_dir", "work_dir", "logs_dir", "server"),
+        **said.texts("ca_path", "fullchain", "hook", "marker", "pre_hook", "post_hook", "metrics_path"),
         domains=said.words("domains"), account=said.words("account"), key=said.words("key"),
         profile=said.words("profile"), extra_arguments=said.words("extra_arguments"),
         reuse_key=said.typed("reuse_key", bool), exclusive=said.typed("exclusive", bool),

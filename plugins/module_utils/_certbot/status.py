@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import typing as t
 from dataclasses import asdict, dataclass, replace
 
 from .._errors import CertbotError

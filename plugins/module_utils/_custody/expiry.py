@@ -30,8 +30,7 @@ _PERSISTENT, _VOLATILE = "/etc/tmpfiles.d", "/run/tmpfiles.d"
 # What needs no quoting in rules and units, and is no pattern there.
 _PLAIN_PATH = re.compile(r"/[A-Za-z0-9._/@:+=,-]+")
 _TIMEOUT = 30
-# systemd that knows by which times files are aged: c and m are those of the last change of their entry and of their
-# bytes.
+# systemd that knows by which times files are aged: c is that of the last change of an entry, m of its bytes.
 _AGE_BY = 250
 
 
@@ -164,20 +163,19 @@ def _start_timer(guarded: Guard, expires_at: datetime.datetime, remaining: int) 
     ])
     if done.returncode != 0 or not is_armed(guarded):
         said = done.stderr.strip().splitlines()[-1:] or ["the timer is not active"]
-        raise _unenforceable(guarded.paths[0], f"systemd-run: {said[0][:200]}", "Mend systemd on this host, and run
-        again.")
+        raise _unenforceable(
+            guarded.paths[0], f"systemd-run: {said[0][:200]}", "Mend systemd on this host, and run again."
+        )
 
 
 def _write_rule(guarded: Guard, age: int | None) -> None:
-    # The rule takes itself away at the next boot, with what it is about: else it would take away what comes there
-    # later.
+    # The rule takes itself away at the next boot: else it would take away what comes to the same place later.
     lines = [
         "# Of an exported key; hallmark.signing.key_export takes it away.",
         *(f"r! {path}" for path in (*guarded.paths, guarded.rule)),
     ]
     if age is not None:
-        # Not by when it was read. A file that was moved here keeps the time of its last change, but not that of its
-        # entry.
+        # Not by when it was read. A file that is moved here keeps the time of its bytes, but not of its entry.
         by = "cm:" if _systemd_version() >= _AGE_BY else ""
         lines.append(f"e {os.path.dirname(guarded.paths[0])} - - - {by}{age}s")
     with suppress(OSError):
@@ -203,8 +201,9 @@ def _systemd_version() -> int:
 
 def _run(argv: t.Sequence[str]) -> subprocess.CompletedProcess[str]:
     try:
-        return subprocess.run(argv, capture_output=True, text=True, timeout=_TIMEOUT, check=False,
-        stdin=subprocess.DEVNULL)
+        return subprocess.run(
+            argv, capture_output=True, text=True, timeout=_TIMEOUT, check=False, stdin=subprocess.DEVNULL
+        )
     except (OSError, subprocess.SubprocessError) as exc:
         return subprocess.CompletedProcess(argv, 1, "", type(exc).__name__)
 

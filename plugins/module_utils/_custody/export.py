@@ -27,7 +27,8 @@ from . import expiry, export_record, journal, key_file, public_file, recipient, 
 from . import source as sources
 from .export_record import Export
 from .key_file import KeyFile, Wanted
-from .private_file import mode_text, open_parent, real_path, temporary_path
+from .private_file import mode_text, open_parent, temporary_path
+from .record_file import real_path
 
 _UTC = datetime.timezone.utc
 
@@ -44,8 +45,8 @@ class Terms:
         """Refuse what means nothing. Raises CustodyError (input_invalid)."""
         if self.expires_in is not None and not 1 <= self.expires_in <= 366 * 86400:
             raise CustodyError(
-                code="input_invalid", object="expires_in", attempt="use it", cause=f"{self.expires_in} seconds are no
-                span", advice="Give 1 second to 366 days.",
+                code="input_invalid", object="expires_in", attempt="use it",
+                cause=f"{self.expires_in} seconds are no span", advice="Give 1 second to 366 days.",
             )
 
     def fits(self, made: Export) -> bool:
@@ -194,8 +195,9 @@ class Exports:
             raise
         return Outcome(copied, made, chain, changed=True)
 
-    def _keep(self, pair: sources.Pair, former: Export, wanted: Wanted, terms: Terms, chain_dest: str | None) ->
-    Outcome:
+    def _keep(
+        self, pair: sources.Pair, former: Export, wanted: Wanted, terms: Terms, chain_dest: str | None
+    ) -> Outcome:
         """Keep a copy that is there, with the attributes and the chain that are asked for, and with what ends it."""
         moved = chain_dest is not None and chain_dest != former.chain_path
         if former.key_id != wanted.key_id or not terms.fits(former) or (moved and former.expires_in is not None):
@@ -280,8 +282,8 @@ class Exports:
         return replace(made, enforced_by=expiry.foreseen(_guard(made), alone=_is_alone(made)))
 
     def _begin(self, made: Export) -> None:
-        """Record the export, before there is anything to end: so every timer has its entry, by which it is found
-        again.""" folders = {os.path.dirname(path) for path in (made.path, made.chain_path) if path}
+        """Record the export, before there is anything to end: every timer has its entry, by which it is found."""
+        folders = {os.path.dirname(path) for path in (made.path, made.chain_path) if path}
         for other in self._live.values():
             if other.expires_at is not None and os.path.dirname(other.path) in folders:
                 expiry.no_longer_alone(_guard(other))

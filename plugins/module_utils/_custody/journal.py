@@ -18,7 +18,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from .._errors import CustodyError
-from .private_file import PUBLIC_MODE, open_appendable, open_readable
+from .private_file import PUBLIC_MODE
+from .record_file import open_appendable, open_readable
 
 START = "0" * 64
 MAX_LINE = 16 * 1024

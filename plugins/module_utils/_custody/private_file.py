@@ -32,7 +32,6 @@ _MODE = re.compile(r"0?[0-7]{3}")
 _MAX_LINKS = 16
 _FORBIDDEN_BITS = 0o137
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-_APPEND = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _WRITE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 # On the way, the right to search a folder must do: O_PATH asks for no other.
@@ -99,8 +98,8 @@ class PrivateFolder:
         name; nothing of that kind is ever opened for reading.
         """
         where = os.path.join(self.path, name)
-        with _failing(where, "look at it"):
-            before = self._status(name)
+        with failing(where, "look at it"):
+            before = self.status(name)
             if before is None:
                 return None
             fd = os.open(name, _READ, dir_fd=self._fd)
@@ -117,7 +116,7 @@ class PrivateFolder:
             raise unsafe(where, f"it is larger than {self._limit >> 20} MiB")
         return Found(data, Attributes(stat.S_IMODE(status.st_mode), status.st_uid, status.st_gid))
 
-    def _status(self, name: str) -> os.stat_result | None:
+    def status(self, name: str) -> os.stat_result | None:
         """Return the status of a regular file with one name; None if nothing is there. Raises CustodyError."""
         where = os.path.join(self.path, name)
         try:
@@ -147,7 +146,7 @@ class PrivateFolder:
         """
         where = os.path.join(self.path, name)
         temporary = _temporary(name)
-        with _failing(where, "write it"), self._locked(name):
+        with failing(where, "write it"), self._locked(name):
             self._write_temporary(temporary, data, wanted)
             try:
                 os.link(temporary, name, src_dir_fd=self._fd, dst_dir_fd=self._fd, follow_symlinks=False)
@@ -165,7 +164,7 @@ class PrivateFolder:
         """Write a file in place of a former one, atomically, and read it back. Raises CustodyError (write_failed)."""
         where = os.path.join(self.path, name)
         temporary = _temporary(name)
-        with _failing(where, "replace it"), self._locked(name):
+        with failing(where, "replace it"), self._locked(name):
             self._write_temporary(temporary, data, wanted)
             try:
                 os.rename(temporary, name, src_dir_fd=self._fd, dst_dir_fd=self._fd)
@@ -184,7 +183,7 @@ class PrivateFolder:
             return False
         if dry_run:
             return True
-        with _failing(os.path.join(self.path, name), "set owner, group and mode"):
+        with failing(os.path.join(self.path, name), "set owner, group and mode"):
             fd = os.open(name, _READ, dir_fd=self._fd)
             try:
                 os.fchmod(fd, stat.S_IMODE(os.fstat(fd).st_mode) & wanted.mode)
@@ -195,41 +194,17 @@ class PrivateFolder:
 
     def remove(self, name: str) -> None:
         """Remove the file, durably. Raises CustodyError (write_failed)."""
-        with _failing(os.path.join(self.path, name), "remove it"):
+        with failing(os.path.join(self.path, name), "remove it"):
             os.unlink(name, dir_fd=self._fd)
             os.fsync(self._fd)
 
-    def open_readable(self, name: str) -> int | None:
-        """Return a descriptor of a file that only root and this user can change; None if it is missing.
-
-        Raises CustodyError (destination_unsafe), and as C(inspect()).
-        """
-        where = os.path.join(self.path, name)
-        with _failing(where, "open it"):
-            if self._status(name) is None:
-                return None
-            fd = os.open(name, _READ, dir_fd=self._fd)
-        return _trusted_file(fd, where)
-
-    def open_appendable(self, name: str, mode: int) -> int:
-        """Return a descriptor of the file of that name, which is made if it is missing.
-
-        Raises CustodyError as C(open_readable()).
-        """
-        where = os.path.join(self.path, name)
-        with _failing(where, "open it"):
-            try:
-                fd = os.open(name, _APPEND | os.O_CREAT | os.O_EXCL, 0o600, dir_fd=self._fd)
-                os.fchmod(fd, mode)
-                os.fsync(self._fd)
-            except FileExistsError:
-                self._status(name)
-                fd = os.open(name, _APPEND, dir_fd=self._fd)
-        return _trusted_file(fd, where)
+    def fileno(self) -> int:
+        """Return the descriptor of the folder."""
+        return self._fd
 
     def sweep(self, name: str) -> None:
         """Remove what an interrupted write of that name left behind."""
-        with _failing(os.path.join(self.path, name), "remove an interrupted write"), self._locked(name):
+        with failing(os.path.join(self.path, name), "remove an interrupted write"), self._locked(name):
             pass
 
     @contextmanager
@@ -285,8 +260,11 @@ def open_parent(
     With C(create), missing folders are made with mode 0700. Raises CustodyError: destination_unsafe when
     somebody else could change what is there, write_failed, input_invalid.
     """
-    folder, name = os.path.split(_whole(path))
-    with _failing(folder, "go there"):
+    whole = os.path.join(os.getcwd(), path)
+    folder, name = os.path.split(whole)
+    if not name or name == ".." or ".." in folder.split("/") or "\0" in whole:
+        raise _invalid(path, "it does not name a file, or contains '..'", "Give the absolute path of the file.")
+    with failing(folder, "go there"):
         fd = _walk(folder, create=create)
     try:
         yield (None if fd is None else PrivateFolder(fd, folder, limit)), name
@@ -297,54 +275,10 @@ def open_parent(
                 os.close(fd)
 
 
-def real_path(path: str) -> str:
-    """Return the one path of a file by which it is recorded: absolute, without links on the way to its folder.
-
-    Raises CustodyError as C(open_parent()): a link of another user is refused before it is followed.
-    """
-    with open_parent(path, create=False) as (_folder, name):
-        return os.path.join(os.path.realpath(os.path.dirname(_whole(path))), name)
-
-
 def temporary_path(path: str) -> str:
     """Return where a file is written before it gets its name, and may be left by a write that was killed."""
     folder, name = os.path.split(path)
     return os.path.join(folder, _temporary(name))
-
-
-@contextmanager
-def open_readable(path: str) -> t.Iterator[t.BinaryIO | None]:
-    """Open a file that nobody else can have changed; None if it is missing. Raises CustodyError as C(open_parent())."""
-    with open_parent(path, create=False) as (folder, name):
-        fd = folder.open_readable(name) if folder else None
-        if fd is None:
-            yield None
-            return
-        with _failing(path, "read it"), os.fdopen(fd, "rb") as stream:
-            yield stream
-
-
-@contextmanager
-def open_appendable(path: str, *, mode: int) -> t.Iterator[t.BinaryIO]:
-    """Open a file for reading and appending, made with C(mode) if it is missing; nobody else may hold it meanwhile.
-
-    Raises CustodyError as C(open_parent()).
-    """
-    with open_parent(path, create=True) as (folder, name):
-        fd = t.cast(PrivateFolder, folder).open_appendable(name, mode)
-        # In this order: what was not written yet is written when the stream is closed, which fails again.
-        with _failing(path, "write to it"), os.fdopen(fd, "r+b") as stream:
-            # The lock goes with the descriptor.
-            fcntl.flock(fd, fcntl.LOCK_EX)
-            yield stream
-
-
-def _whole(path: str) -> str:
-    whole = os.path.join(os.getcwd(), path)
-    folder, name = os.path.split(whole)
-    if not name or name == ".." or ".." in folder.split("/") or "\0" in whole:
-        raise _invalid(path, "it does not name a file, or contains '..'", "Give the absolute path of the file.")
-    return whole
 
 
 def _walk(folder: str, *, create: bool) -> int | None:
@@ -382,7 +316,7 @@ def _walk(folder: str, *, create: bool) -> int | None:
 
 
 def _enter(fd: int, name: str, below: str, flags: int | None = None) -> int:
-    with _failing(below, "enter the folder"):
+    with failing(below, "enter the folder"):
         deeper = os.open(name, _STEP if flags is None else flags, dir_fd=fd)
     os.close(fd)
     return deeper
@@ -391,7 +325,7 @@ def _enter(fd: int, name: str, below: str, flags: int | None = None) -> int:
 def _child(fd: int, name: str, here: str, *, create: bool) -> os.stat_result | None:
     """Return the status of the next step, which is made if it is missing and may be made; else None."""
     below = os.path.join(here, name)
-    with _failing(below, "look at it"), suppress(FileNotFoundError):
+    with failing(below, "look at it"), suppress(FileNotFoundError):
         return os.stat(name, dir_fd=fd, follow_symlinks=False)
     # What is to be made must lie in a safe place, too, also if it is only going to be.
     above = os.fstat(fd)
@@ -399,7 +333,7 @@ def _child(fd: int, name: str, here: str, *, create: bool) -> os.stat_result | N
         raise unsafe(here, f"it can be written by others, who could exchange {below}")
     if not create:
         return None
-    with _failing(below, "make the folder"):
+    with failing(below, "make the folder"):
         # Another writer may be quicker; the checks that follow look at what it made.
         with suppress(FileExistsError):
             os.mkdir(name, 0o700, dir_fd=fd)
@@ -413,29 +347,21 @@ def _child(fd: int, name: str, here: str, *, create: bool) -> os.stat_result | N
 
 def _check_step(above: os.stat_result, child: os.stat_result, here: str, below: str) -> None:
     """Refuse a step that anybody could redirect; C(above) is an ancestor of the folder the file goes into."""
-    if above.st_mode & stat.S_IWOTH and not (above.st_mode & stat.S_ISVTX and _is_trusted(child)):
+    if above.st_mode & stat.S_IWOTH and not (above.st_mode & stat.S_ISVTX and is_trusted(child)):
         raise unsafe(here, f"it can be written by others, who could exchange {below}")
-    if stat.S_ISLNK(child.st_mode) and not _is_trusted(child):
+    if stat.S_ISLNK(child.st_mode) and not is_trusted(child):
         raise unsafe(below, "it is a symbolic link of another user")
     if not stat.S_ISLNK(child.st_mode) and not stat.S_ISDIR(child.st_mode):
         raise unsafe(below, "it is not a folder")
 
 
 def _check_parent(status: os.stat_result, here: str) -> None:
-    if not _is_trusted(status) or status.st_mode & 0o022:
+    if not is_trusted(status) or status.st_mode & 0o022:
         raise unsafe(here, "it belongs to another user, or can be written by its group or others")
 
 
-def _trusted_file(fd: int, where: str) -> int:
-    """Return C(fd), if nobody else can write to that file. Raises CustodyError (destination_unsafe)."""
-    status = os.fstat(fd)
-    if not _is_trusted(status) or status.st_mode & 0o022:
-        os.close(fd)
-        raise unsafe(where, "it belongs to another user, or can be written by its group or others")
-    return fd
-
-
-def _is_trusted(status: os.stat_result) -> bool:
+def is_trusted(status: os.stat_result) -> bool:
+    """Say whether something belongs to root or to this user."""
     return status.st_uid in (0, os.geteuid())
 
 
@@ -488,7 +414,7 @@ def _gid(group: str | None) -> int | None:
 
 
 @contextmanager
-def _failing(where: str, attempt: str) -> t.Iterator[None]:
+def failing(where: str, attempt: str) -> t.Iterator[None]:
     """Turn an operating system error into a CustodyError (write_failed)."""
     try:
         yield

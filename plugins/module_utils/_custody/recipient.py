@@ -40,7 +40,8 @@ def encrypt(data: bytes, recipient: str) -> bytes:
     program = require(recipient)
     try:
         done = subprocess.run(
-            [program, "--armor", "--recipient", recipient], input=data, capture_output=True, timeout=_TIMEOUT, check=False
+            [program, "--armor", "--recipient", recipient], input=data, capture_output=True, timeout=_TIMEOUT,
+            check=False,
         )
     except (OSError, subprocess.SubprocessError) as exc:
         # Without its context: a timeout holds what was sent.

@@ -52,8 +52,8 @@ def copies(
         with suppress(FileNotFoundError):
             if not stat.S_ISDIR(os.stat(folder, follow_symlinks=False).st_mode):
                 raise CustodyError(
-                    code="input_invalid", object=folder, attempt="look for copies of keys", cause="it is no folder, or
-                    a link", advice="Name the folder itself.",
+                    code="input_invalid", object=folder, attempt="look for copies of keys",
+                    cause="it is no folder, or a link", advice="Name the folder itself.",
                 )
             search.folder(folder, folder, None, 0)
     return search.found

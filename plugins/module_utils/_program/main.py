@@ -15,7 +15,10 @@ import typing as t
 from contextlib import suppress
 
 PLUGIN = "sigstore-kms-hallmark"
-_USAGE = "usage: hallmark plugin VERSION JSON | serve OPTIONS | relay OPTIONS | stage OPTIONS | tidy OPTIONS | certbot OPTIONS\n"
+_USAGE = (
+    "usage: hallmark plugin VERSION JSON | serve OPTIONS | relay OPTIONS | stage OPTIONS | tidy OPTIONS |"
+    " certbot COMMAND PATH OPTIONS\n"
+)
 
 
 def main(argv: t.Sequence[str]) -> int:

@@ -61,7 +61,9 @@ def _require_caller(caller: str | None) -> None:
 
 
 def _load(key: serving.Key) -> Signer:
-    secret = read_key_file(_path(key.secret_path)).rstrip(b"\r\n") if key.secret_path else None
+    secret = read_key_file(_path(key.secret_path)) if key.secret_path else None
+    # As for the modules: one newline at its end does not count.
+    secret = secret[:-1] if secret and secret.endswith(b"\n") else secret
     if key.private_key_path is not None:
         from .._keys.signers import file
 

@@ -315,8 +315,8 @@ def test_library_has_these_users_only(library: str, users: set[str]) -> None:
 def test_library_is_used_in_few_places() -> None:
     # Keys, and what is made of certificates.
     assert {user for user in _users_of("cryptography") if not user.startswith("_keys/")} == {
-        "_certbot/certificates.py", "_policy/certificates.py", "_signing/certificate_path.py", "_signing/certified.py", "_signing/identity.py",
-        "_signing/material.py", "_transparency/body.py", "_transparency/log_key.py", "_transparency/timestamp.py",
+        "_certbot/certificates.py", "_policy/certificates.py", "_signing/certificate_path.py", "_signing/certified.py",
+        "_signing/identity.py", "_signing/material.py", "_transparency/body.py", "_transparency/log_key.py", "_transparency/timestamp.py",
     }
     # The engine only meets the errors of urllib3, which come through the docker SDK.
     assert _users_of("urllib3") == {"_docker/engine.py"}

@@ -218,7 +218,7 @@ def test_other_kinds_of_keys_are_loaded_with_their_options(
 
     for module in (uris, commands):
         monkeypatch.setattr(module, "load", load)
-    (home / "pin").write_bytes(b"canary 1234\r\n")
+    (home / "pin").write_bytes(b"canary 1234\n")
     scheme = {"signature_algorithm": "ecdsa-sha256"}
     options = {"private_key_path": None, "uri": "pkcs11:token=t", "public_key_path": "/etc/pub"}
     assert not run(payloads, pin_path=str(home / "pin"), **options).failed

@@ -9,7 +9,7 @@ import typing as t
 
 import pytest
 from ansible_collections.hallmark.signing.plugins.module_utils import _libraries
-from ansible_collections.hallmark.signing.plugins.module_utils._ansible import deps
+from ansible_collections.hallmark.signing.plugins.module_utils._ansible import debugging, deps
 from ansible_collections.hallmark.signing.tests.unit.plugins.module_utils._ansible.fake_module import Ended, FakeModule
 
 EMPTY = {"changed": False, "key_id": None}
@@ -82,7 +82,7 @@ def test_key_files_are_content_with_an_older_library(monkeypatch: pytest.MonkeyP
 @pytest.fixture
 def nothing_said(monkeypatch: pytest.MonkeyPatch) -> None:
     """As in a new process."""
-    monkeypatch.setattr(deps, "_warned", set())
+    monkeypatch.setattr(debugging, "_warned", set())
 
 
 @pytest.mark.usefixtures("nothing_said")

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import datetime
+import functools
 import hashlib
 import json
 import os
@@ -262,7 +263,7 @@ def test_other_terms_or_another_key_are_refused(
             if others == terms:
                 assert not host.make(dry_run=dry_run, **others).changed
             else:
-                error = refused(KeyFileError, "key_mismatch", lambda: host.make(dry_run=dry_run, **others))
+                error = refused(KeyFileError, "key_mismatch", functools.partial(host.make, dry_run=dry_run, **others))
                 assert "state: absent" in error.advice
     (host.home / "key").write_bytes(bench.key_pem(other_p256))
     host.source = sources.Source(str(host.home / "key"), None)
@@ -647,7 +648,7 @@ def test_network_file_system_is_refused_with_nothing_left(
     monkeypatch.setattr(storage, "mount_of", lambda path, **_more: storage.Mount("/mnt", "nfs4", "server:/"))
     monkeypatch.setattr(recipient, "require", lambda text: "age")
     for terms in ({}, {"expires_in": 60}, {"once": True}, {"recipient": RECIPIENT}):
-        refused(CustodyError, "destination_unsafe", lambda: host.make(**terms), "kept by another machine")
+        refused(CustodyError, "destination_unsafe", functools.partial(host.make, **terms), "kept by another machine")
     nothing_left(host, systemd)
     assert (host.out.exists(), host.record.exists()) == (False, False)
 
@@ -657,7 +658,7 @@ def test_folder_of_all_is_refused_with_nothing_left(mode: int, host: Host, syste
     host.out.mkdir()
     host.out.chmod(mode)
     for terms in ({}, {"expires_in": 60}, {"once": True}):
-        refused(CustodyError, "destination_unsafe", lambda: host.make(**terms))
+        refused(CustodyError, "destination_unsafe", functools.partial(host.make, **terms))
     nothing_left(host, systemd)
     assert not host.record.exists()
 

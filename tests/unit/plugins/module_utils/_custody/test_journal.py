@@ -60,7 +60,8 @@ def test_lines_are_chained(record: pathlib.Path) -> None:
     heads = add(record, "a", "ä\n\0")
     lines = record.read_bytes().split(b"\n")
     assert lines[0] == b'{"sequence":1,"previous":"' + b"0" * 64 + b'","word":"a"}'
-    assert lines[1] == b'{"sequence":2,"previous":"%s","word":"\\u00e4\\n\\u0000"}' % hashlib.sha256(lines[0]).hexdigest().encode()
+    former = hashlib.sha256(lines[0]).hexdigest().encode()
+    assert lines[1] == b'{"sequence":2,"previous":"%s","word":"\\u00e4\\n\\u0000"}' % former
     assert lines[2:] == [b""]
     assert heads == [Head(number, hashlib.sha256(line).hexdigest()) for number, line in enumerate(lines[:2], 1)]
     entries = journal.read(str(record))
@@ -162,7 +163,7 @@ def test_eight_writers_keep_one_chain(record: pathlib.Path) -> None:
 
     waits = [bench.in_child(lambda name=name: write(name)) for name in "abcdefgh"]
     numbers = [wait() for wait in waits]
-    assert sorted(sum(numbers, [])) == list(range(1, 321))
+    assert sorted(number for own in numbers for number in own) == list(range(1, 321))
     assert all(own == sorted(own) for own in numbers)
     found = words(record)
     for name in "abcdefgh":
@@ -221,7 +222,9 @@ CHANGES: dict[str, t.Callable[[list[bytes]], list[bytes]]] = {
     "exchanged lines": lambda lines: [lines[1], lines[0], *lines[2:]],
     "an empty line": lambda lines: [lines[0], b"\n", *lines[1:]],
     "an inserted line": lambda lines: [
-        lines[0], b'{"sequence":2,"previous":"%s","word":"x"}\n' % hashlib.sha256(lines[0][:-1]).hexdigest().encode(), *lines[1:],
+        lines[0],
+        b'{"sequence":2,"previous":"%s","word":"x"}\n' % hashlib.sha256(lines[0][:-1]).hexdigest().encode(),
+        *lines[1:],
     ],
     "a number that is not one": lambda lines: [lines[0].replace(b":1,", b":true,", 1), *lines[1:]],
     "a number in quotes": lambda lines: [lines[0].replace(b":1,", b':"1",', 1), *lines[1:]],
@@ -284,7 +287,8 @@ FOREIGN = {
     "the next, with another hash": b'{"sequence":1,"previous":"1', "a key": b"-----BEGIN PRIVATE KEY-----\nMII=\n",
     "much text without an end": b"x" * 3 * _LIMIT, "much text in one line": b"x" * 3 * _LIMIT + b"\n",
     "a blank line": b"\n", "zeros": b"\0" * 4096,
-    "our sequence, not our line": b'{"sequence": 1}\n', "much without an end behind ours": b'{"sequence":1,"previous":"' + b"0" * 20_000,
+    "our sequence, not our line": b'{"sequence": 1}\n',
+    "much without an end behind ours": b'{"sequence":1,"previous":"' + b"0" * 20_000,
 }
 
 

@@ -1212,32 +1212,7 @@ def test_only_one_of_many_writers_wins(home: pathlib.Path) -> None:
     assert bench.private_files(home) == {"key": (0o600, b"%d" % winner * 5000)}
 
 
-# One path, and files that are read or appended to --------------------------------------------------------------------
-
-
-def test_real_path_is_absolute_and_without_links(home: pathlib.Path, monkeypatch: Patch) -> None:
-    (home / "folder").mkdir(mode=0o700)
-    (home / "way").symlink_to("folder")
-    monkeypatch.chdir(home)
-    for path in ("folder/x", "way/x", f"{home}/way/x", f"{home}//./way/./x", "./folder/x"):
-        assert private_file.real_path(path) == str(home / "folder" / "x")
-    assert private_file.real_path(f"{home}/missing/x") == str(home / "missing" / "x")
-    # The file itself is looked at by others.
-    (home / "x").symlink_to("folder")
-    assert private_file.real_path("x") == str(home / "x")
-
-
-@pytest.mark.parametrize("path", ["a/../b", "..", "a/..", "a/", "", "a\0b"])
-def test_real_path_of_no_file_is_refused(path: str, home: pathlib.Path, monkeypatch: Patch) -> None:
-    monkeypatch.chdir(home)
-    refused("input_invalid", lambda: private_file.real_path(path))
-
-
-@needs_root
-def test_real_path_follows_no_link_of_somebody_else(home: pathlib.Path) -> None:
-    (home / "way").symlink_to(home)
-    os.lchown(home / "way", FOREIGN, FOREIGN)
-    refused("destination_unsafe", lambda: private_file.real_path(f"{home}/way/x"), cause="of another user")
+# What a killed writer leaves -----------------------------------------------------------------------------------------
 
 
 def test_temporary_path_is_that_of_the_writer(home: pathlib.Path, monkeypatch: Patch) -> None:
@@ -1246,44 +1221,3 @@ def test_temporary_path_is_that_of_the_writer(home: pathlib.Path, monkeypatch: P
     monkeypatch.setattr(os, "link", lambda *args, **more: (seen.extend(os.listdir(home)), genuine(*args, **more)))
     write(home / "key")
     assert [str(home / name) for name in seen] == [private_file.temporary_path(str(home / "key"))]
-
-
-def test_missing_file_is_not_read(home: pathlib.Path) -> None:
-    for path in (home / "missing", home / "missing" / "deeper"):
-        with private_file.open_readable(str(path)) as stream:
-            assert stream is None
-    assert os.listdir(home) == []
-
-
-def test_file_is_read(home: pathlib.Path) -> None:
-    write(home / "file", b"bytes", Attributes(0o644))
-    with private_file.open_readable(str(home / "file")) as stream:
-        assert stream is not None
-        assert stream.read() == b"bytes"
-
-
-@pytest.mark.parametrize("mode", [0o620, 0o602])
-def test_file_that_others_can_write_is_not_read_or_appended_to(mode: int, home: pathlib.Path) -> None:
-    write(home / "file", b"bytes")
-    (home / "file").chmod(mode)
-
-    def read() -> None:
-        with private_file.open_readable(str(home / "file")):
-            pytest.fail("it is open")
-
-    def append() -> None:
-        with private_file.open_appendable(str(home / "file"), mode=0o600):
-            pytest.fail("it is open")
-
-    for action in (read, append):
-        refused("destination_unsafe", action, object=home / "file")
-
-
-def test_failure_of_reading_is_told(home: pathlib.Path, monkeypatch: Patch) -> None:
-    write(home / "file", b"bytes")
-
-    def read() -> None:
-        with private_file.open_readable(str(home / "file")):
-            raise OSError(5, "Input/output error")
-
-    refused("write_failed", read, cause="Input/output error", object=home / "file")

@@ -223,6 +223,7 @@ def test_somebody_who_logs_in_by_hand_is_told_what_this_is(host: Host) -> None:
 
 
 def test_too_large_a_request_is_refused(host: Host) -> None:
+    assert serving.MAX_REQUEST == 512 * 1024
     good = json.dumps({"version": 1, "reference": str(ASKED), "message": _b64(sig())}).encode()
     host.refuses("limit_exceeded", good + b" " * (serving.MAX_REQUEST + 1 - len(good)))
     assert "signature" in host.answer(good + b" " * (serving.MAX_REQUEST - len(good)))

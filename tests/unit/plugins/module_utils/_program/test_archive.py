@@ -142,6 +142,7 @@ def test_program_runs(tmp_path: pathlib.Path) -> None:
     # All of it can be loaded, from the archive.
     script = "import sys; sys.path.insert(0, sys.argv[1]); import hallmark_signing._program." + (
         "serve, hallmark_signing._program.plugin, hallmark_signing._program.relay, hallmark_signing._program.keeping; "
+        "import hallmark_signing._program.certbot; "
         "from hallmark_signing._keys.signers import file, uri; print(file.__file__)"
     )
     done = subprocess.run([sys.executable, "-c", script, path], capture_output=True, text=True, check=False, timeout=60)

@@ -64,7 +64,7 @@ class Host:
         assert output.count("\n") == 1
         assert "canary" not in output
         answer = json.loads(output)
-        assert (status == 0) is ("signature" in answer)
+        assert status == ("signature" not in answer)
         return status, answer
 
     def is_signed(self, answer: dict[str, t.Any]) -> bool:
@@ -139,13 +139,15 @@ def test_other_key_than_the_configured_one_is_refused(host: Host, capsys: pytest
     assert host.run(capsys)[1]["error"]["code"] == "input_invalid"
 
 
-@pytest.mark.parametrize("end", [b"", b"\n", b"\r\n"])
-def test_passphrase_comes_from_a_file(
-    host: Host, capsys: pytest.CaptureFixture[str], private_pem: t.Callable[..., bytes], end: bytes
+@pytest.mark.parametrize(("passphrase", "end"), [
+    (PASSPHRASE, b""), (PASSPHRASE, b"\n"), (PASSPHRASE + b"\n", b"\n"), (PASSPHRASE + b"\r", b"\n"),
+])
+def test_passphrase_comes_from_a_file_without_its_last_newline(
+    host: Host, capsys: pytest.CaptureFixture[str], private_pem: t.Callable[..., bytes], passphrase: bytes, end: bytes
 ) -> None:
-    (host.folder / "key").write_bytes(private_pem(host.key, PASSPHRASE))
+    (host.folder / "key").write_bytes(private_pem(host.key, passphrase))
     assert host.run(capsys)[1]["error"]["code"] == "passphrase_invalid"
-    (host.folder / "passphrase").write_bytes(PASSPHRASE + end)
+    (host.folder / "passphrase").write_bytes(passphrase + end)
     host.configure(secret_path=str(host.folder / "passphrase"))
     assert host.is_signed(host.run(capsys)[1])
     (host.folder / "passphrase").write_bytes(b"canary wrong")
@@ -196,7 +198,7 @@ def test_key_may_be_behind_a_uri(
 
 
 def test_program_finds_its_commands(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    from ansible_collections.hallmark.signing.plugins.module_utils._program import keeping, plugin, relay
+    from ansible_collections.hallmark.signing.plugins.module_utils._program import certbot, keeping, plugin, relay
 
     monkeypatch.setattr(main, "_without_core_dumps", lambda: None)
     seen: list[t.Any] = []
@@ -217,6 +219,11 @@ def test_program_finds_its_commands(monkeypatch: pytest.MonkeyPatch, capsys: pyt
         for argv in (["x"], ["x", "other"], ["x", ""], ["x", "v1", "{}"], ["sigstore-kms-other", "v1", "{}"]):
             assert main.main(argv) == 2
         assert (seen, os.umask(0o022)) == ([], 0o077)
+        # Certbot's hooks, which belong to others, find what they are used to.
+        monkeypatch.setattr(main, "_without_core_dumps", lambda: pytest.fail("limits go to programs of others"))
+        monkeypatch.setattr(certbot, "main", lambda argv: seen.append(list(argv)) or 14)
+        assert main.main(["x", "certbot", "check", "x.settings"]) == 14
+        assert (seen, os.umask(0o022)) == ([["check", "x.settings"]], 0o022)
     finally:
         os.umask(former)
     assert capsys.readouterr().err.count("usage: hallmark") == 5
