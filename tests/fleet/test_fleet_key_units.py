@@ -31,7 +31,7 @@ LOOK = 'ls -l "$CREDENTIALS_DIRECTORY"; wc -c < "$CREDENTIALS_DIRECTORY/signing-
 
 
 class Served(t.NamedTuple):
-    """Hosts with a key for units, plain and encrypted, a host whose users sign there, and the runs that made them so."""
+    """Hosts with a key for units, plain and encrypted, one whose users sign there, and the runs that made them so."""
 
     fleet: Fleet
     key_hosts: list[Host]
@@ -160,7 +160,9 @@ def test_the_ssh_key_leads_to_the_forced_command_only(served: Served) -> None:
     host = served.key_hosts[0]
     ssh = ["ssh", "-F", "none", "-i", "/home/ci/id", "-o", "BatchMode=yes", "-o", "StrictHostKeyChecking=no",
            "-o", "UserKnownHostsFile=/dev/null", "-o", "LogLevel=ERROR"]
-    shell = served.client.run([*ssh, f"hallmark-release@{host.address}", "id; cat /etc/passwd"], user="ci", input="", check=False)
+    shell = served.client.run(
+        [*ssh, f"hallmark-release@{host.address}", "id; cat /etc/passwd"], user="ci", input="", check=False
+    )
     assert "error" in json.loads(shell.stdout)
     assert "root:" not in shell.stdout
     forward = served.client.run(
@@ -174,8 +176,9 @@ def test_it_serves_again_after_a_boot_and_stops_at_the_limit(served: Served) -> 
     host = served.key_hosts[0]
     host.restart()
     # Its address may be another one now, which the client does not know.
-    served.fleet.group_variables["clients"]["signer_plugin_identities"][0]["destination"] = f"hallmark-release@{host.address}"
-    served.fleet.group_variables["clients"]["signer_plugin_known_hosts"].append(
+    known = served.fleet.group_variables["clients"]
+    known["signer_plugin_identities"][0]["destination"] = f"hallmark-release@{host.address}"
+    known["signer_plugin_known_hosts"].append(
         f"{host.address} {host.read('/etc/ssh/ssh_host_ed25519_key.pub').strip()}"
     )
     served.fleet.play(HERE / "plugin.yml").require()

@@ -61,7 +61,7 @@ fleet_image() {
   # shellcheck disable=SC2016
   hook='
     cd "$1" && rm -rf var/lib/apt/lists/* var/cache/* && : >etc/machine-id && rm -f etc/hostname
-    printf "AuthorizedKeysFile /fleet/authorized_keys\nStrictModes no\nUseDNS no\n" >etc/ssh/sshd_config.d/fleet.conf
+    printf "AuthorizedKeysFile /fleet/authorized_keys .ssh/authorized_keys\nStrictModes no\nUseDNS no\n" >etc/ssh/sshd_config.d/fleet.conf
     printf "ops ALL=(ALL) NOPASSWD: ALL\n" >etc/sudoers.d/ops && chmod 440 etc/sudoers.d/ops
     chroot . useradd --create-home --shell /bin/bash ops && chroot . useradd --create-home ci
     # The last three take half of the inotify instances of a host; the kernel gives 128 to all of a fleet together.

@@ -75,7 +75,7 @@ def require(guarded: Guard) -> None:
     path = guarded.paths[0]
     if not _is_root():
         raise _unenforceable(path, "only root can arm a timer of the system", "Run the task with become.")
-    if not os.path.isdir(_BOOTED) or not all(map(shutil.which, ("systemd-run", "systemctl"))):
+    if not os.path.isdir(_BOOTED) or not all(map(shutil.which, ("systemd-run", "systemctl", "rm"))):
         raise _unenforceable(path, "this host was not booted with systemd", "Export without expires_in, and remove it.")
     for one in guarded.paths:
         if not _PLAIN_PATH.fullmatch(one):
@@ -151,7 +151,6 @@ def _is_active(unit: str) -> bool:
 
 
 def _start_timer(guarded: Guard, expires_at: datetime.datetime, remaining: int) -> None:
-    remove = shutil.which("rm") or "/bin/rm"
     done = _run([
         "systemd-run", "--quiet", f"--unit={guarded.unit}",
         # Both, whichever is first: clocks are set back, and the other one stands still while the host sleeps.
@@ -159,7 +158,7 @@ def _start_timer(guarded: Guard, expires_at: datetime.datetime, remaining: int) 
         # By default a timer may be a minute late; and a spent one would keep its name.
         "--timer-property=AccuracySec=1s", "--timer-property=RemainAfterElapse=no",
         f"--description=Take the exported key {guarded.paths[0]} away", "--collect",
-        remove, "-f", "--", *guarded.paths, guarded.rule,
+        t.cast(str, shutil.which("rm")), "-f", "--", *guarded.paths, guarded.rule,
     ])
     if done.returncode != 0 or not is_armed(guarded):
         said = done.stderr.strip().splitlines()[-1:] or ["the timer is not active"]

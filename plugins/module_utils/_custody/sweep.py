@@ -22,6 +22,8 @@ from .._keys import pem, private_key
 from .._keys.files import MAXIMUM_KEY_FILE
 
 _PIECES = re.compile(rb"(?=-----BEGIN )")
+# As blocks stand in YAML; older libraries read none of these.
+_INDENT = re.compile(rb"^[ \t]+", re.MULTILINE)
 _PRIVATE = re.compile(rb"-----BEGIN [A-Z0-9 ]*PRIVATE KEY-----")
 _MAX_FILES = 100_000
 # Each level is an open folder; nobody keeps keys deeper.
@@ -122,7 +124,7 @@ def _look(path: str, name: str, fd: int, passphrase: bytes | None) -> Copy | Non
     if data[:1] == b"\x30":
         return _look_at_der(path, data)
     # Each alone: a broken block does not hide the others, and is still one that somebody may mend.
-    blocks = [piece for piece in _PIECES.split(data) if _PRIVATE.match(piece)]
+    blocks = [piece for piece in _PIECES.split(_INDENT.sub(b"", data)) if _PRIVATE.match(piece)]
     known = [_key_id(block, passphrase, path) for block in blocks]
     return Copy(path, frozenset(filter(None, known)), known.count(None)) if blocks else None
 

@@ -627,7 +627,8 @@ def test_end_that_cannot_be_enforced_is_refused(
         monkeypatch.setenv("PATH", str(host.home))
     else:
         name, code, cause = "a b", "input_invalid", "it has other characters"
-    refused(CustodyError, code, lambda: host.make(name, expires_in=60, dry_run=dry_run), cause)
+    error = refused(CustodyError, code, lambda: host.make(name, expires_in=60, dry_run=dry_run), cause)
+    assert error.object == str(host.out / name)
     assert not host.record.exists()
     nothing_left(host, systemd)
 
@@ -804,6 +805,13 @@ def test_sweep_takes_recorded_and_other_copies(dry_run: bool, host: Host, system
     assert (removed, unknown, sorted(os.listdir(below))) == ([str(below / "locked")], [], ["deeper", "other"])
 
 
+def test_sweep_ends_what_was_used_up(host: Host) -> None:
+    host.make(once=True)
+    (host.out / "a").unlink()
+    assert host.exports().sweep([], host.key_id, passphrase=None) == ([], [])
+    assert host.events() == ["exported a", "gone a"]
+
+
 def test_sweep_without_a_record_makes_none(host: Host) -> None:
     assert host.exports().sweep([], host.key_id, passphrase=None) == ([], [])
     assert not host.record.exists()
@@ -843,6 +851,19 @@ def test_sealed_copy_is_known_by_its_record(host: Host, age: Systemd, assert_hid
     ) == (True, "0600", 0o400)
     assert host.retract(key_id=host.key_id) == [str(host.out / "a"), str(host.out / "a.chain")]
     nothing_left(host, age)
+
+
+@pytest.mark.parametrize("terms", [{}, {"recipient": RECIPIENT}], ids=["plain", "sealed"])
+def test_dry_run_leaves_what_a_killed_writer_left(terms: dict[str, t.Any], host: Host, age: Systemd) -> None:
+    host.make(**terms)
+    for name in (".a.hallmark-new", ".b.hallmark-new"):
+        (host.out / name).write_bytes(b"half a key")
+    for name in "ab":
+        host.make(name, dry_run=True, **terms)
+    host.retract(dry_run=True)
+    host.exports(dry_run=True).tidy()
+    host.exports(dry_run=True).sweep([], host.key_id, passphrase=None)
+    assert host.files == [".a.hallmark-new", ".b.hallmark-new", "a"]
 
 
 def test_sealed_copy_carries_its_lease(host: Host, age: Systemd) -> None:

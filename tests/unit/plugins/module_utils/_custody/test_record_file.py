@@ -102,3 +102,15 @@ def test_real_path_follows_no_link_of_somebody_else(home: pathlib.Path) -> None:
     (home / "way").symlink_to(home)
     os.lchown(home / "way", bench.FOREIGN, bench.FOREIGN)
     refused("destination_unsafe", lambda: record_file.real_path(f"{home}/way/x"), "of another user")
+
+
+def test_new_file_is_open_to_nobody_before_it_has_its_mode(
+    home: pathlib.Path, umask: t.Callable[[int], int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    umask(0)
+    seen: list[int] = []
+    genuine = os.fchmod
+    monkeypatch.setattr(os, "fchmod", lambda fd, mode: (seen.append(os.fstat(fd).st_mode & 0o777), genuine(fd, mode)))
+    with record_file.open_appendable(str(home / "file"), mode=0o644):
+        pass
+    assert seen == [0o600]
