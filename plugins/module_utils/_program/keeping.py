@@ -16,8 +16,8 @@ from .._custody import export, export_record, journal, private_file, public_file
 from .._custody import source as sources
 from .._custody.key_file import Wanted
 from .._errors import HallmarkError
-from .._keys.files import read_key_file
 from .._keys.lease import rfc3339
+from . import secret_file
 
 
 def main(command: str, argv: t.Sequence[str]) -> int:
@@ -48,7 +48,7 @@ def _stage(exports: export.Exports, options: argparse.Namespace) -> list[str]:
     private = sources.read_pair(source).private
     base = os.path.join(options.folder, private.public.key_id)
     is_new = not os.path.lexists(f"{base}.key")
-    passphrase = read_key_file(options.passphrase_path).rstrip(b"\r\n") if options.passphrase_path else None
+    passphrase = secret_file.read(options.passphrase_path)
     exports.make(
         source, f"{base}.key", Wanted(private.format, passphrase, private_file.attributes(mode="0600")), export.Terms(),
         chain_dest=f"{base}.chain.pem", same_format=True,

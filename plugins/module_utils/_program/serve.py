@@ -22,6 +22,7 @@ from .._errors import HallmarkError, KeyFileError
 from .._keyhost import serving
 from .._keys.files import read_key_file
 from .._keys.signers.protocol import Signer
+from . import secret_file
 
 _CREDENTIAL = "credential:"
 _SECONDS = 60
@@ -61,9 +62,7 @@ def _require_caller(caller: str | None) -> None:
 
 
 def _load(key: serving.Key) -> Signer:
-    secret = read_key_file(_path(key.secret_path)) if key.secret_path else None
-    # As for the modules: one newline at its end does not count.
-    secret = secret[:-1] if secret and secret.endswith(b"\n") else secret
+    secret = secret_file.read(_path(key.secret_path) if key.secret_path else None)
     if key.private_key_path is not None:
         from .._keys.signers import file
 

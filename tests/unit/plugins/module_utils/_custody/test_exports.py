@@ -488,6 +488,13 @@ def test_export_without_an_end_takes_the_age_out_of_the_rule(what: str, host: Ho
     assert "\ne " not in pathlib.Path(systemd.rules[0]).read_text()
 
 
+def test_export_elsewhere_changes_no_rule(host: Host, systemd: Systemd) -> None:
+    host.make("a", expires_in=60)
+    host.make("deeper/b", expires_in=60)
+    assert ["\ne " in pathlib.Path(rule).read_text() for rule in systemd.rules].count(True) == 2
+    assert "tmpfiles_age" in host.make("a", expires_in=60).made.enforced_by
+
+
 def test_folder_with_something_else_is_not_aged(host: Host, systemd: Systemd) -> None:
     host.out.mkdir(mode=0o700)
     (host.out / "other").touch()

@@ -247,6 +247,19 @@ def test_change_is_seen(change: str, record: pathlib.Path) -> None:
         refused("journal_broken", writer.entries)
 
 
+@pytest.mark.parametrize(
+    ("former", "latter"), [(b":1,", b":true,"), (b":1,", b":1.0,"), (b'"' + b"0" * 64 + b'"', b"0")]
+)
+def test_last_line_that_is_not_ours_is_seen(former: bytes, latter: bytes, record: pathlib.Path) -> None:
+    """No hash of a later line tells."""
+    add(record, "a")
+    record.write_bytes(record.read_bytes().replace(former, latter, 1))
+    broken(record)
+    before = record.read_bytes()
+    refused("journal_broken", lambda: add(record, "b"))
+    assert record.read_bytes() == before
+
+
 def test_first_bad_line_is_named(record: pathlib.Path) -> None:
     add(record, "a", "b", "c")
     record.write_bytes(record.read_bytes().replace(b'"b"', b'"x"'))
