@@ -81,7 +81,7 @@ class _Handler(BaseHTTPRequestHandler):
 def _relay(one: socket.socket, other: socket.socket) -> None:
     partner = {one: other, other: one}
     while True:
-        ready, _, _ = select.select(list(partner), [], [], PATIENCE)
+        ready = select.select(list(partner), [], [], PATIENCE)[0]
         if not ready:
             return
         for source in ready:

@@ -100,9 +100,11 @@ class Exports:
         try:
             outcome = self._settle(pair, source, dest, wanted, terms, chain_dest)
         except HallmarkError:
-            # What is in the way may be what another process exports at this moment.
-            if self._dry_run or export_record.live(self._path) == self._live:
+            # What is in the way may be what another process exports at this moment; it records that first.
+            if self._dry_run or not os.path.lexists(self._path):
                 raise
+            with self._held(changing=False):
+                self._settle(pair, source, dest, wanted, terms, chain_dest)
         leftovers = [temporary_path(path) for path in (dest, chain_dest) if path]
         if outcome is not None and (self._dry_run or not (outcome.changed or any(map(os.path.lexists, leftovers)))):
             return outcome
@@ -151,12 +153,12 @@ class Exports:
     # What follows changes something only while the record is held. ---------------------------------------------------
 
     @contextmanager
-    def _held(self, *, recording: bool = True) -> t.Iterator[None]:
+    def _held(self, *, recording: bool = True, changing: bool = True) -> t.Iterator[None]:
         """Hold the record against others, and read again what they wrote."""
         with journal.opened(self._path) if recording else nullcontext() as self._record:
             if self._record is not None:
                 self._live = export_record.fold(self._record.entries(), self._path)
-            self._dry = False
+            self._dry = not changing
             try:
                 yield
             finally:

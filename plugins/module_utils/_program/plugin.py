@@ -123,7 +123,8 @@ def _key_host(identity: str) -> KeyHost:
         except FileNotFoundError:
             continue
         except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as exc:
-            cause = str(exc) if type(exc) is ValueError else type(exc).__name__
+            is_ours = isinstance(exc, ValueError) and not isinstance(exc, (json.JSONDecodeError, UnicodeError))
+            cause = str(exc) if is_ours else type(exc).__name__
             raise PluginError(f"{path}: could not be read ({cause}); role signer writes it") from exc
     raise PluginError(f"identity {identity} is neither in {own} nor in {_SYSTEM}; role signer writes the latter")
 

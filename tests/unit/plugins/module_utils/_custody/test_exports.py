@@ -69,8 +69,9 @@ class Host:
         )
 
     def retract(self, name: str = "a", *, dry_run: bool = False, **options: t.Any) -> list[str]:
-        given = {"key_id": None, "passphrase": None, "chain_dest": None, **options}
-        return self.exports(dry_run=dry_run).retract(str(self.out / name), given.pop("chain_dest"), **given)
+        chain_dest = options.pop("chain_dest", None)
+        given = {"key_id": None, "passphrase": None, **options}
+        return self.exports(dry_run=dry_run).retract(str(self.out / name), chain_dest, **given)
 
     def events(self) -> list[str]:
         """What the record says, as EVENT NAME."""
@@ -250,6 +251,19 @@ def test_something_else_in_place_of_the_chain_is_left(host: Host, systemd: Syste
     host.later(60)
     assert host.exports().tidy() == [str(host.out / "a")]
     assert (host.files, host.live, systemd.timers) == (["a.chain"], [], [])
+
+
+def test_link_in_place_of_the_chain_is_told(host: Host, systemd: Systemd) -> None:
+    host.make(chain=True, expires_in=60)
+    (host.out / "a.chain").unlink()
+    (host.out / "a.chain").symlink_to(host.home / "chain")
+    host.later(60)
+    refused(CustodyError, "destination_unsafe", lambda: host.exports().tidy())
+    # The key is gone all the same; the export stays in the record until somebody looked at the link.
+    assert (host.files, len(host.live)) == (["a.chain"], 1)
+    (host.out / "a.chain").unlink()
+    host.exports().tidy()
+    nothing_left(host, systemd)
 
 
 @pytest.mark.parametrize("terms", [{}, {"once": True}, {"expires_in": 60}], ids=["plain", "once", "end"])

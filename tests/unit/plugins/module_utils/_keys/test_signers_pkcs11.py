@@ -340,7 +340,7 @@ def test_session_is_closed_at_the_end(token: Token, load: t.Any, monkeypatch: py
     assert token.closed == 0
     close()
     assert token.closed == 1
-    (login,) = tokens._logins.values()
+    (login,) = list(tokens._logins.values())
     login.service.is_hung = True
     close()
     assert token.closed == 1
@@ -348,7 +348,7 @@ def test_session_is_closed_at_the_end(token: Token, load: t.Any, monkeypatch: py
 
 def test_error_while_closing_is_nobodys(token: Token, load: t.Any) -> None:
     load()
-    (login,) = tokens._logins.values()
+    (login,) = list(tokens._logins.values())
     assert login.session is not None
     login.session.close = lambda: 1 / 0
     login.close()
