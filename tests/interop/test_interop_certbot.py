@@ -103,6 +103,7 @@ def host(tmp_path_factory: pytest.TempPathFactory, ansible: Ansible) -> t.Iterat
         "certbot_http01_port": ports[2], "certbot_config_dir": str(folder / "letsencrypt"),
         "certbot_work_dir": str(folder / "work"), "certbot_logs_dir": str(folder / "logs"), "certbot_scheduler": "none",
         "signer_libraries": "given", "signer_directory": str(folder / "signer"),
+        "signer_record_path": str(folder / "exports.jsonl"),
         "certbot_program_path": str(folder / "program" / "hallmark.pyz"),
         "signer_program_path": str(folder / "program" / "hallmark.pyz"),
     }
