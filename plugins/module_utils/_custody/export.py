@@ -79,8 +79,8 @@ class Exports:
         self.events: list[dict[str, t.Any]] = []
 
     def make(
-        self, source: sources.Source, dest: str, wanted: Wanted, terms: Terms, *, chain_dest: str | None, same_format:
-        bool
+        self, source: sources.Source, dest: str, wanted: Wanted, terms: Terms, *, chain_dest: str | None,
+        same_format: bool,
     ) -> Outcome:
         """Make the copy, unless it is there on the same terms. Raises KeyFileError and CustodyError."""
         dest = real_path(dest)
@@ -165,8 +165,8 @@ class Exports:
                 self._dry = True
 
     def _settle(
-        self, pair: sources.Pair, source: sources.Source, dest: str, wanted: Wanted, terms: Terms, chain_dest: str |
-        None
+        self, pair: sources.Pair, source: sources.Source, dest: str, wanted: Wanted, terms: Terms,
+        chain_dest: str | None,
     ) -> Outcome:
         gone = self._tidy(dest)
         former = next((made for made in self._at(dest) if not self._is_past(made)), None)
@@ -262,8 +262,8 @@ class Exports:
         return removed, others
 
     def _planned(
-        self, pair: sources.Pair, source: sources.Source, dest: str, wanted: Wanted, terms: Terms, chain_dest: str |
-        None
+        self, pair: sources.Pair, source: sources.Source, dest: str, wanted: Wanted, terms: Terms,
+        chain_dest: str | None,
     ) -> Export:
         writing.require_writable(format=wanted.format, passphrase=wanted.passphrase)
         if terms.recipient is not None:
