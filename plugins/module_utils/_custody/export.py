@@ -99,9 +99,10 @@ class Exports:
         outcome = None
         try:
             outcome = self._settle(pair, source, dest, wanted, terms, chain_dest)
-        except HallmarkError:
+        except HallmarkError as exc:
             # What is in the way may be what another process exports at this moment; it records that first.
-            if self._dry_run or not os.path.lexists(self._path):
+            is_in_the_way = exc.code in ("key_mismatch", "destination_occupied")
+            if self._dry_run or not is_in_the_way or not os.path.lexists(self._path):
                 raise
             with self._held(changing=False):
                 self._settle(pair, source, dest, wanted, terms, chain_dest)
