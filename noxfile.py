@@ -11,7 +11,7 @@ nox.options.default_venv_backend = "none"
 
 
 @nox.session
-@nox.parametrize("part", ["unit", "sanity", "integration", "interop", "lint", "docs", "fuzz", "fleet"])
+@nox.parametrize("part", ["unit", "sanity", "integration", "interop", "lint", "docs", "fuzz", "custody", "fleet"])
 def test(session: nox.Session, part: str) -> None:
     """Run one part of the tests."""
     session.run("./dev", "test", part, external=True)
