@@ -22,7 +22,8 @@ from .._errors import CustodyError, HallmarkError, KeyFileError
 from .._keys import lease as leases
 from .._keys import private_key, writing
 from .._keys.fingerprint import expect_key_id
-from .._keys.lease import Lease, rfc3339
+from .._keys.lease import Lease
+from .._moments import moment_of, text_of
 from . import expiry, export_record, journal, key_file, public_file, recipient, storage, sweep
 from . import source as sources
 from .export_record import Export
@@ -280,7 +281,7 @@ class Exports:
             return made
         # Rounded up: a copy lives no shorter than was asked for.
         ends = (self._now() + datetime.timedelta(seconds=terms.expires_in, microseconds=999_999)).replace(microsecond=0)
-        made = replace(made, expires_at=rfc3339(ends))
+        made = replace(made, expires_at=text_of(ends))
         expiry.require(_guard(made))
         return replace(made, enforced_by=expiry.foreseen(_guard(made), alone=_is_alone(made)))
 
@@ -303,7 +304,7 @@ class Exports:
         return True
 
     def _arm(self, made: Export) -> None:
-        ends = export_record.moment(t.cast(str, made.expires_at))
+        ends = moment_of(t.cast(str, made.expires_at))
         expiry.arm(
             _guard(made), expires_at=ends, remaining=max(1, math.ceil((ends - self._now()).total_seconds())),
             age=made.expires_in if _is_alone(made) else None,
@@ -406,7 +407,7 @@ def _lease(made: Export) -> Lease | None:
     # An encrypted copy could not be told from any other encrypted key.
     if made.expires_at is None and not made.once and not made.encrypted:
         return None
-    return Lease(made.export_id, export_record.moment(made.expires_at) if made.expires_at else None, made.once)
+    return Lease(made.export_id, moment_of(made.expires_at) if made.expires_at else None, made.once)
 
 
 def _prefix(made: Export) -> bytes:

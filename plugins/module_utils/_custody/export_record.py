@@ -17,7 +17,7 @@ import re
 import typing as t
 from dataclasses import asdict, dataclass, fields
 
-from .._keys.lease import rfc3339
+from .._moments import moment_of, text_of
 from . import journal
 
 _EXPORT_ID = re.compile(r"[0-9a-f]{16}")
@@ -46,7 +46,7 @@ class Export:
 
     def is_over(self, now: datetime.datetime) -> bool:
         """Say whether its time is over."""
-        return self.expires_at is not None and self.expires_at <= t.cast(str, rfc3339(now))
+        return self.expires_at is not None and self.expires_at <= text_of(now)
 
 
 def default_path() -> str:
@@ -82,23 +82,18 @@ def _export(entry: journal.Entry, path: str) -> Export:
     members: dict[str, t.Any] = {name: value for name, value in entry.members.items() if name in names}
     try:
         made = Export(**{**members, "enforced_by": tuple(members["enforced_by"])})
-        rfc3339_or_none = made.expires_at is None or moment(made.expires_at)
+        has_moment = made.expires_at is None or moment_of(made.expires_at)
         # The id becomes part of names of files and units, and paths are removed.
-        if rfc3339_or_none and _EXPORT_ID.fullmatch(made.export_id) and made.path.startswith("/"):
+        if has_moment and _EXPORT_ID.fullmatch(made.export_id) and made.path.startswith("/"):
             return made
     except (TypeError, KeyError, ValueError, AttributeError):
         pass
     raise journal.broken(path, entry.sequence, "it is no export of ours")
 
 
-def moment(text: str) -> datetime.datetime:
-    """Return a time of the record. Raises ValueError, TypeError."""
-    return datetime.datetime.strptime(text, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=datetime.timezone.utc)
-
-
 def write(record: journal.Writer, export: Export, event: Event, *, now: datetime.datetime) -> dict[str, t.Any]:
     """Record an event of an export, durably; return the entry, for a second record elsewhere. Raises CustodyError."""
-    members: dict[str, t.Any] = {"time": rfc3339(now), "event": event}
+    members: dict[str, t.Any] = {"time": text_of(now), "event": event}
     if event == "exported":
         members.update({**asdict(export), "enforced_by": list(export.enforced_by), "uid": os.geteuid()})
     else:

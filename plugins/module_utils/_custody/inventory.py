@@ -215,7 +215,7 @@ def _more_custody_problems(
         made = lease.read(data, where=path)
         if made is not None and made.is_over(datetime.datetime.now(datetime.timezone.utc)):
             yield Problem("export_expired", (
-                f"{path}: this exported copy ended at {lease.rfc3339(made.expires_at)}, and is still there. Remove it "
+                f"{path}: this exported copy ended at {made.end}, and is still there. Remove it "
                 "by "
                 "key_export with state: absent, and find out why its timer did not."
             ))

@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 
 from .. import _base64
 from .._custody import export_record, journal
-from .._keys.lease import rfc3339
 from .._keys.signers.protocol import Signer
+from .._moments import text_of
 from .._oci import reference as references
 from .._policy import pattern
 from . import claim as claims
@@ -86,7 +86,7 @@ def default_record() -> str:
 
 def _sign(repository: str, claim: Claim, signer: Signer, scheme: str | None, record_path: str) -> bytes:
     journal.append(record_path, {
-        "time": rfc3339(datetime.datetime.now(datetime.timezone.utc)), "event": "signed",
+        "time": text_of(datetime.datetime.now(datetime.timezone.utc)), "event": "signed",
         "caller": f"uid {os.geteuid()}", "reference": f"{repository}@{claim.digest}", "format": claim.format,
         "docker_reference": claim.docker_reference if claim.format == "sig" else None,
         "annotations": dict(claim.annotations), "sha256": claim.sha256, "key_id": signer.public.key_id,

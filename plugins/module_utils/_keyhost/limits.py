@@ -10,12 +10,11 @@ A bundle carries no repository, so a limit to repositories limits what may be as
 from __future__ import annotations
 
 import datetime
-import typing as t
 from dataclasses import dataclass
 
 from .._custody import journal
 from .._errors import VerificationError
-from .._keys.lease import rfc3339
+from .._moments import text_of
 from .._policy.pattern import Pattern
 from . import claim as claims
 from .claim import Claim
@@ -48,14 +47,14 @@ def take_down(
     record: journal.Writer, caller: Caller, claim: Claim, reference: str, key_id: str, *, now: datetime.datetime
 ) -> journal.Head:
     """Record one use before it happens. Raises VerificationError (limit_exceeded), CustodyError."""
-    used, is_whole = _used(record, caller, t.cast(str, rfc3339(now - _HOUR)))
+    used, is_whole = _used(record, caller, text_of(now - _HOUR))
     if used >= caller.per_hour:
         raise _exceeded(reference, f"{caller.name} had {used} signatures made in the last hour, of {caller.per_hour}")
     if not is_whole:
         # Who had how many made cannot be told then.
         raise _exceeded(reference, "so much was recorded in the last hour that its beginning is not read any more")
     return record.append({
-        "time": rfc3339(now), "event": "signed", "caller": caller.name, "reference": reference, "format": claim.format,
+        "time": text_of(now), "event": "signed", "caller": caller.name, "reference": reference, "format": claim.format,
         "docker_reference": claim.docker_reference if claim.format == "sig" else None,
         "annotations": dict(claim.annotations), "sha256": claim.sha256, "key_id": key_id,
     })

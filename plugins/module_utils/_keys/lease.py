@@ -16,6 +16,7 @@ import re
 from dataclasses import dataclass
 
 from .._errors import KeyFileError
+from .._moments import moment_of, text_of
 from .files import EXPORTED
 
 _LINE = re.compile(
@@ -33,10 +34,14 @@ class Lease:
     expires_at: datetime.datetime | None
     once: bool = False
 
+    @property
+    def end(self) -> str:
+        """The end as text, or C(never)."""
+        return text_of(self.expires_at) if self.expires_at else "never"
+
     def encode(self) -> bytes:
         """Return the line that stands before the PEM block."""
-        expires = rfc3339(self.expires_at) or "never"
-        return f"hallmark-export: {self.export_id} expires {expires}{', for one use' if self.once else ''}\n".encode()
+        return f"hallmark-export: {self.export_id} expires {self.end}{', for one use' if self.once else ''}\n".encode()
 
     def is_over(self, now: datetime.datetime) -> bool:
         """Say whether its time is over."""
@@ -56,9 +61,7 @@ def read(data: bytes, *, where: str) -> Lease | None:
         raise _malformed(where)
     expires = match["expires"].decode("ascii")
     try:
-        moment = None if expires == "never" else datetime.datetime.strptime(expires, "%Y-%m-%dT%H:%M:%SZ").replace(
-            tzinfo=datetime.timezone.utc
-        )
+        moment = None if expires == "never" else moment_of(expires)
     except ValueError:
         raise _malformed(where) from None
     return Lease(match["id"].decode("ascii"), moment, match["once"] is not None)
@@ -73,7 +76,7 @@ def require_usable(data: bytes, *, where: str, now: datetime.datetime | None = N
     if lease is not None and lease.is_over(now or datetime.datetime.now(datetime.timezone.utc)):
         raise KeyFileError(
             code="export_expired", object=where, attempt="use the exported key",
-            cause=f"export {lease.export_id} ended at {rfc3339(lease.expires_at)}",
+            cause=f"export {lease.export_id} ended at {lease.end}",
             advice="Export it anew with key_export; and find out why nothing took this copy away.",
         )
     return lease
@@ -106,11 +109,6 @@ def consume(path: str, data: bytes) -> None:
             code="not_found", object=path, attempt="take away the copy that is for one use", cause=cause,
             advice="If another process used it, export it anew; else let the user of this task write to its folder.",
         )
-
-
-def rfc3339(moment: datetime.datetime | None) -> str | None:
-    """Return a moment in UTC as RFC 3339, to the second."""
-    return moment.strftime("%Y-%m-%dT%H:%M:%SZ") if moment else None
 
 
 def _malformed(where: str) -> KeyFileError:

@@ -16,7 +16,7 @@ from .._custody import export, export_record, journal, private_file, public_file
 from .._custody import source as sources
 from .._custody.key_file import Wanted
 from .._errors import HallmarkError
-from .._keys.lease import rfc3339
+from .._moments import text_of
 from . import secret_file
 
 
@@ -58,7 +58,7 @@ def _stage(exports: export.Exports, options: argparse.Namespace) -> list[str]:
     if not is_new:
         return []
     journal.append(options.events, {
-        "time": rfc3339(datetime.datetime.now(datetime.timezone.utc)), "event": "staged", "identity": options.identity,
+        "time": text_of(datetime.datetime.now(datetime.timezone.utc)), "event": "staged", "identity": options.identity,
         "key_id": private.public.key_id, "lineage": options.lineage,
     })
     return [f"staged a new generation of {options.identity}: {private.public.key_id}"]

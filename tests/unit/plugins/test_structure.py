@@ -113,10 +113,11 @@ THIRD_PARTY = {
 FORBIDDEN_CALLS = {"__import__", "eval", "exec", "compile"}
 
 # What each part may import, beside itself (design/architecture.md section 3). _docker stands beside the chain.
-_BASE = {"_errors", "_reason_codes", "_libraries", "_strict_json", "_base64"}
+_BASE = {"_errors", "_reason_codes", "_libraries", "_strict_json", "_base64", "_moments"}
 DIRECTION: dict[str, set[str]] = {
     "_errors": {"_reason_codes"},
     "_reason_codes": set(),
+    "_moments": set(),
     "_libraries": {"_errors"},
     "_strict_json": {"_base64", "_errors"},
     "_base64": set(),

@@ -118,8 +118,8 @@ def test_readers_of_pem_skip_the_line(p256: t.Any, private_pem: Write) -> None:
 
 
 def test_time_is_in_utc_to_the_second() -> None:
-    assert lease.rfc3339(END.replace(microsecond=999_999)) == "2028-02-29T23:59:59Z"
-    assert lease.rfc3339(None) is None
+    assert lease.Lease("0" * 16, END.replace(microsecond=999_999)).end == "2028-02-29T23:59:59Z"
+    assert lease.Lease("0" * 16, None).end == "never"
 
 
 # One use -------------------------------------------------------------------------------------------------------------
