@@ -10,6 +10,7 @@ import base64
 import json
 import pathlib
 import secrets
+import subprocess
 import sys
 import typing as t
 
@@ -142,6 +143,43 @@ def test_key_host_needs_no_registry(
     for cosign in cosigns:
         for image in (index, *children):
             assert cosign.accepts(image, hosts.key.public, annotations=ANNOTATIONS), cosign.name
+
+
+def test_playbook_release_has_it_signed_by_a_key_host(hosts: Hosts, registry: Registry, modules: Modules) -> None:
+    image = registry.image("released")
+    own = {"ansible_connection": "local", "ansible_python_interpreter": sys.executable}
+    inventory, variables = hosts.folder / "inventory.json", hosts.folder / "variables.json"
+    keyhost = {**own, "ansible_python_interpreter": str(hosts.python)}
+    inventory.write_text(json.dumps({"all": {"hosts": {"build": own, "keyhost": keyhost}}}))
+    settings: Json = {
+        "signing_become": False, "release_host": "build", "signer_libraries": "given", "release_image": image,
+        "release_annotations": ANNOTATIONS, "release_payload_dir": str(hosts.folder / "build" / "to-sign"),
+        "release_key_host": "keyhost", "release_key_interpreter": str(hosts.python),
+        "release_trust": [hosts.key.authority],
+        "release_key": {**hosts.signing, "repositories": [f"{registry.host}/interop/**"], "key_id": hosts.key.key_id},
+    }
+
+    def release(*arguments: str, **changed: t.Any) -> subprocess.CompletedProcess[str]:
+        variables.write_text(json.dumps({**settings, **changed}))
+        return subprocess.run(
+            [sys.executable, "-m", "ansible", "playbook", "-i", str(inventory), "hallmark.signing.release",
+             "-e", f"@{variables}", *arguments],
+            env=hosts.ansible.environment, cwd=hosts.folder, capture_output=True, text=True, timeout=180, check=False,
+        )
+
+    # Nothing is signed, on either host, in check mode and outside of the patterns.
+    before = _stored(registry, image)
+    checked = release("--check")
+    assert checked.returncode == 0, checked.stdout
+    refused = release(release_key={**hosts.signing, "repositories": ["registry.example.org/**"]})
+    assert refused.returncode != 0
+    assert "registry.example.org/**" in refused.stdout
+    assert (_stored(registry, image), hosts.entries) == (before, ())
+    released = release()
+    assert released.returncode == 0, released.stdout
+    assert len(hosts.entries) == 2
+    assert hosts.reached_for == []
+    modules.succeed("image_verify", images=[image], trust=[hosts.key.authority], annotations=ANNOTATIONS)
 
 
 def test_what_is_reached_for_is_noted(hosts: Hosts, registry: Registry) -> None:

@@ -243,6 +243,52 @@ def test_dry_run_writes_nothing(bench: Bench, alice: Key) -> None:
     assert bench.content() == content
 
 
+class Meeting:
+    """A signer that waits, but not for long, until both threads are about to sign."""
+
+    def __init__(self, key: Key) -> None:
+        self.key = key
+        self.barrier = threading.Barrier(2)
+
+    @property
+    def public(self) -> PublicKey:
+        """The public half."""
+        return self.key.public
+
+    @property
+    def chooses_scheme(self) -> bool:
+        """As a key file."""
+        return True
+
+    def answers_in(self, asked: str) -> str:
+        """Return C(asked)."""
+        return asked
+
+    def prepare(self, messages: t.Collection[bytes]) -> None:
+        """As a key file."""
+
+    def sign(self, message: bytes, *, scheme: str | None = None) -> bytes:
+        """Sign."""
+        with contextlib.suppress(threading.BrokenBarrierError):
+            self.barrier.wait(0.5)
+        return self.key.signer.sign(message, scheme=scheme)
+
+
+class Counting(Meeting):
+    """A signer that must not be asked for a signature, as one that counts and records what it signs."""
+
+    def sign(self, message: bytes, *, scheme: str | None = None) -> t.NoReturn:
+        """Fail the test."""
+        raise AssertionError("it was asked for a signature")
+
+
+def test_dry_run_asks_nobody_for_a_signature(bench: Bench, alice: Key) -> None:
+    outcome = sign.sign_image(bench.registries(), bench.tagged, sign.Wish((Counting(alice),), dry_run=True))
+    assert (outcome.reasons, [(one.format, one.created) for one in outcome.signatures]) == (
+        (), [("sig", True), ("bundle", True)]
+    )
+
+
 def test_dry_run_of_what_is_there_changes_nothing(bench: Bench, alice: Key) -> None:
     there = do_sign(bench, alice)
     outcome = do_sign(bench, alice, dry_run=True)
@@ -495,37 +541,6 @@ def test_writers_on_one_host_lose_nothing(bench: Bench) -> None:
         assert verified(bench, key, "bundle")
     # Nobody had to repair what another one overwrote.
     assert bench.writes.count(f"PUT {bench.sig_tag}") == len(keys)
-
-
-class Meeting:
-    """A signer that waits, but not for long, until both threads are about to sign."""
-
-    def __init__(self, key: Key) -> None:
-        self.key = key
-        self.barrier = threading.Barrier(2)
-
-    @property
-    def public(self) -> PublicKey:
-        """The public half."""
-        return self.key.public
-
-    @property
-    def chooses_scheme(self) -> bool:
-        """As a key file."""
-        return True
-
-    def answers_in(self, asked: str) -> str:
-        """Return C(asked)."""
-        return asked
-
-    def prepare(self, messages: t.Collection[bytes]) -> None:
-        """As a key file."""
-
-    def sign(self, message: bytes, *, scheme: str | None = None) -> bytes:
-        """Sign."""
-        with contextlib.suppress(threading.BrokenBarrierError):
-            self.barrier.wait(0.5)
-        return self.key.signer.sign(message, scheme=scheme)
 
 
 def test_two_tags_of_one_image_signed_at_once_get_one_signature(bench: Bench, alice: Key, format: Format) -> None:

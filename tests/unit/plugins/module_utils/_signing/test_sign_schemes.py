@@ -139,6 +139,39 @@ def test_readers_that_do_not_take_it_are_told_of(
     assert [format for format in ("sig", "bundle") for text in said if f"the {format} signature" in text] == formats
 
 
+class Bound:
+    """A signer whose key a service bound to one scheme, whatever is asked for."""
+
+    chooses_scheme = False
+
+    def __init__(self, key: Key, scheme: str) -> None:
+        self.key, self.scheme = key, scheme
+        self.public = key.public
+
+    def answers_in(self, asked: str) -> str:
+        """Return its own."""
+        return self.scheme
+
+    def prepare(self, messages: t.Collection[bytes]) -> None:
+        """As a key file."""
+
+    def sign(self, message: bytes, *, scheme: str | None = None) -> bytes:
+        """Sign in its own."""
+        return making.sign(self.key.private, message, scheme=self.scheme)
+
+
+@pytest.mark.parametrize("dry_run", [True, False])
+def test_key_that_is_bound_to_a_scheme_is_told_of_by_that_scheme(dry_run: bool, get: Get, bench: Bench) -> None:
+    # By itself a .sig of this key would be in SHA-256, which every cosign reads.
+    wish = sign.Wish((Bound(get("dave"), "ecdsa-sha384"),), dry_run=dry_run)
+    outcome = sign.sign_image(bench.registries(), bench.tagged, wish)
+    said = [warning.message for warning in outcome.warnings if warning.code == "limited_readers"]
+    assert (outcome.reasons, len(said)) == ((), 2)
+    assert {format for format in ("sig", "bundle") for text in said if f"the {format} signature" in text} == {
+        "sig", "bundle"
+    }
+
+
 @pytest.mark.parametrize(("name", "scheme"), CHOSEN)
 def test_a_scheme_can_be_chosen(name: str, scheme: str, get: Get, bench: Bench) -> None:
     key = get(name)
