@@ -945,6 +945,24 @@ def test_exports_to_one_place_at_once_make_one_copy(terms: dict[str, t.Any], hos
         host.retract()
 
 
+def test_what_the_system_refuses_once_is_told_at_once(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Only what stands in the way may be the work of another process, and is looked at again.
+    host.make("other")
+    refusals = [CustodyError(code="write_failed", object="a", attempt="look", cause="refused", advice="Run again.")]
+    real = sources.ensure_chain
+
+    def refusing(*arguments: t.Any, **options: t.Any) -> bool:
+        if refusals:
+            raise refusals.pop()
+        return real(*arguments, **options)
+
+    monkeypatch.setattr(sources, "ensure_chain", refusing)
+    with pytest.raises(CustodyError) as caught:
+        host.make("a")
+    assert caught.value.code == "write_failed"
+    assert host.files == ["other"]
+
+
 def test_making_and_removing_at_once_leaves_record_and_copy_alike(host: Host, systemd: Systemd) -> None:
     def work(makes: bool) -> None:
         for _round in range(8):
