@@ -32,6 +32,7 @@ engine_own() {
   [ -x "$program" ] || { engine_note="dockerd is not installed"; return 1; }
   as_root true || { engine_note="starting one needs root"; return 1; }
   [ ! -e /sys/class/net/docker0 ] || bridge=present
+  engine_ghosts
   # Paths of sockets must be short, those of checkouts are not.
   run=$(mktemp -d /tmp/hallmark-engine.XXXXXX)
   mkdir -p "$engine"
@@ -52,6 +53,16 @@ engine_own() {
     tail -n 1 | cut -c 1-160)"
   engine_stop
   return 1
+}
+
+# Unplug containers that an engine left when it was killed: nothing runs in them, yet they answer at their addresses,
+# which the next engine gives away again.
+engine_ghosts() {
+  local port
+  ! pgrep -f containerd-shim >/dev/null 2>&1 || return 0
+  for port in /sys/class/net/docker0/brif/veth*; do
+    [ ! -e "$port" ] || as_root ip link delete "${port##*/}" || true
+  done
 }
 
 # Remove the images that came from or went to one registry, and our base, from an engine that is not ours.
