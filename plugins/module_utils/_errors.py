@@ -89,6 +89,10 @@ class VerificationError(HallmarkError):
     """One signature does not count; the code says which check it failed."""
 
 
+class TrustError(HallmarkError):
+    """The ledger is not what it must be, or a change of the keyring is refused."""
+
+
 class BuildError(HallmarkError):
     """The container engine is absent, or a build or push failed."""
 

@@ -1,0 +1,18 @@
+# Copyright (c) the hallmark.signing authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""A public key that nobody has the private half of: trusted where no key may be, so that nothing is admitted."""
+
+from __future__ import annotations
+
+from .._keys import pem
+from .._libraries import optional
+
+with optional():
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+
+def make() -> str:
+    """Return its PEM. The private half is let go here, and was never anywhere else."""
+    return pem.public_key(ec.generate_private_key(ec.SECP256R1()).public_key(), where="nobody").pem
