@@ -22,6 +22,7 @@ extends_documentation_fragment:
   - hallmark.signing._attributes
   - hallmark.signing._attributes.registry
   - hallmark.signing._registry
+  - hallmark.signing._trust
 attributes:
   check_mode:
     support: full
@@ -43,60 +44,6 @@ options:
         were verified. For what runs by the digest of its platform, while only the index was signed.
       - Signatures and authorities of the results are then those of the index.
     type: str
-  trust:
-    description: The authorities that may sign.
-    type: list
-    elements: dict
-    required: true
-    suboptions:
-      name:
-        description: Name of the authority in results. Without it, its position in the list, from 0.
-        type: str
-      public_key_path:
-        description: PEM file on the managed host with exactly one public key.
-        type: path
-      public_key_content:
-        description: The same as text.
-        type: str
-      signature_algorithm:
-        description:
-          - The one algorithm that its signatures must be made with. By default these are the ones that any cosign makes with
-            a key of its type.
-          - One of C(ecdsa-sha256), C(ecdsa-sha384), C(ecdsa-sha512), C(rsa-pkcs1v15-sha256), C(rsa-pkcs1v15-sha384),
-            C(rsa-pkcs1v15-sha512), C(rsa-pss-sha256), C(rsa-pss-sha384), C(rsa-pss-sha512), C(ed25519), C(ed25519ph).
-        type: str
-      ca_path:
-        description:
-          - PEM file on the managed host with the root certificates of a private code-signing PKI. Signatures count that were
-            made with a certificate which one of them vouches for, and which is for the name in O(trust[].san).
-          - Every certificate on the way must be valid at every proven time of the signature; without one, now. Revocation
-            lists are not asked; see O(denied_key_ids).
-        type: path
-      ca_content:
-        description: The same as text.
-        type: str
-      intermediates_path:
-        description: PEM file with certificates between the leaf and the root. Bundles bring none along.
-        type: path
-      san:
-        description: The name that the certificate must have, as one of its subject alternative names. Required with a CA.
-        type: dict
-        suboptions:
-          type:
-            description: Kind of name. V(other) is the OtherName of Fulcio, or any other as C(OID:HEX).
-            type: str
-            required: true
-            choices: [dns, email, uri, other]
-          value:
-            description: The name. Upper and lower case differ, and a wildcard stands for itself.
-            type: str
-          regexp:
-            description: A regular expression that matches the whole name.
-            type: str
-      eku:
-        description: Extended key usage that the certificate must allow, by name or as OID.
-        type: str
-        default: codeSigning
   formats:
     description: Formats that count, in the order in which they are looked at. Any of them suffices.
     type: list
@@ -294,15 +241,12 @@ import typing as t
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils._ansible import args, deps, registries, results
-from ..module_utils._errors import HallmarkError, VerificationError
-from ..module_utils._keys import pem
-from ..module_utils._keys.files import read_key_file
+from ..module_utils._ansible import args, authorities, deps, registries, results
+from ..module_utils._errors import HallmarkError
 from ..module_utils._oci.concurrency import map_ordered
 from ..module_utils._oci.images import Images
 from ..module_utils._signing import authority, verify
 
-KINDS = ("public_key_path", "public_key_content", "ca_path", "ca_content")
 EVIDENCE = (
     "require_log", "rekor_public_key_paths", "rekor_logs", "search_log", "require_timestamp", "timestamp_authority_paths",
 )
@@ -314,31 +258,7 @@ def main() -> None:
         argument_spec={
             "images": {"type": "list", "elements": "str", "required": True},
             "index": {"type": "str"},
-            "trust": {
-                "type": "list",
-                "elements": "dict",
-                "required": True,
-                "options": {
-                    "name": {"type": "str"},
-                    "public_key_path": {"type": "path", "no_log": False},
-                    "public_key_content": {"type": "str", "no_log": False},
-                    "signature_algorithm": {"type": "str"},
-                    "ca_path": {"type": "path"},
-                    "ca_content": {"type": "str"},
-                    "intermediates_path": {"type": "path"},
-                    "san": {
-                        "type": "dict",
-                        "options": {
-                            "type": {"type": "str", "required": True, "choices": ["dns", "email", "uri", "other"]},
-                            "value": {"type": "str"},
-                            "regexp": {"type": "str"},
-                        },
-                    },
-                    "eku": {"type": "str", "default": "codeSigning"},
-                },
-                "mutually_exclusive": [KINDS],
-                "required_one_of": [KINDS],
-            },
+            "trust": authorities.spec(),
             "require_log": {"type": "bool", "default": False},
             "rekor_public_key_paths": {"type": "list", "elements": "path", "default": [], "no_log": False},
             "rekor_logs": {
@@ -413,7 +333,7 @@ def _demand(params: dict[str, t.Any], known: Images) -> authority.Demand:
 
         wanted = evidence.evidence(params, known.settings)
     return authority.demand(
-        [_authority(index, entry) for index, entry in enumerate(params["trust"])],
+        authorities.load(params["trust"]),
         threshold=params["threshold"],
         formats=params["formats"],
         annotations=args.text_values(params["annotations"]),
@@ -421,27 +341,6 @@ def _demand(params: dict[str, t.Any], known: Images) -> authority.Demand:
         docker_reference_check=params["docker_reference_check"],
         recursive=params["recursive"],
         evidence=wanted,
-    )
-
-
-def _authority(index: int, entry: dict[str, t.Any]) -> authority.Authority:
-    name = entry["name"] or str(index)
-    if entry["ca_path"] is not None or entry["ca_content"] is not None:
-        from ..module_utils._ansible import evidence
-
-        issuer = evidence.issuer(entry, name=name)
-        return authority.Authority(name, issuer=issuer, signature_algorithm=entry["signature_algorithm"])
-    if entry["san"] is not None or entry["intermediates_path"] is not None:
-        raise VerificationError(
-            code="input_invalid", object=f"authority {name}", attempt="trust its key",
-            cause="san and intermediates_path are for authorities that are a CA", advice="Leave them out.",
-        )
-    if entry["public_key_path"] is not None:
-        data, where = read_key_file(entry["public_key_path"]), entry["public_key_path"]
-    else:
-        data, where = entry["public_key_content"].encode("utf-8", "replace"), f"public_key_content of authority {name}"
-    return authority.Authority(
-        name, pem.read_public_key(data, where=where), signature_algorithm=entry["signature_algorithm"]
     )
 
 

@@ -46,8 +46,8 @@ options:
     required: true
   generation:
     description:
-      - Its number. By default the next one for O(state=staged), the one that signs for O(state=revoked), and else the only one
-        that could be meant.
+      - Its number. By default the next one for O(state=staged), and else the only one that could be meant. Required for
+        O(state=revoked).
     type: int
   state:
     description:
@@ -312,6 +312,7 @@ EXAMPLES = r"""
   hallmark.signing.keyring:
     ledger_path: /var/lib/hallmark-signing/ledger.jsonl
     identity: release
+    generation: 1
     state: revoked
     evidence: INC-2041
     reason: the key was found in a build log
@@ -333,7 +334,8 @@ pointer:
   sample: {"generation": 2, "key_id": "557e7b", "fence": 3, "suspended": false}
 keyring:
   description:
-    - The generations, each with C(identity), C(generation), C(key_id), C(state), C(since), C(algorithm), C(public_key) and C(spare).
+    - The generations, each with C(identity), C(generation), C(key_id), C(state), C(since), C(algorithm), C(public_key), C(spare)
+      and C(destroy), which is whether every copy of its private key is to be destroyed.
   returned: always
   type: list
   elements: dict
@@ -396,7 +398,7 @@ import functools
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils._ansible import deps, keeping, results
+from ..module_utils._ansible import changing, deps, keeping, results
 from ..module_utils._errors import HallmarkError, Reason
 from ..module_utils._trust import ledger, telling
 
@@ -406,7 +408,11 @@ def main() -> None:
     module = AnsibleModule(
         argument_spec=keeping.spec(),
         mutually_exclusive=[("public_key_path", "public_key_content")],
-        required_if=[("state", "staged", ["public_key_path", "public_key_content"], True)],
+        required_if=[
+            ("state", "staged", ["public_key_path", "public_key_content"], True),
+            # Whoever says it twice must not revoke two.
+            ("state", "revoked", ["generation"]),
+        ],
         required_by={"note": ["generation"]},
         supports_check_mode=True,
     )
@@ -422,12 +428,12 @@ def main() -> None:
         # What is refused leaves the ledger as it was, and makes none.
         with opened(dry_run=True) as book:
             result.update(keeping.told(book, params))
-            keeping.change(book, params)
+            changing.change(book, params)
         with opened(dry_run=module.check_mode) as book:
             before = telling.summary(book, params["identity"])
             result.update(keeping.told(book, params))
-            keeping.change(book.rehearsal(), params)
-            blocked, policy = keeping.change(book, params)
+            changing.change(book.rehearsal(), params)
+            blocked, policy = changing.change(book, params)
             result.update(keeping.told(book, params), **policy, changed=book.is_changed)
             result.update(results.diff(module, before, telling.summary(book, params["identity"]), "keyring"))
     except HallmarkError as exc:

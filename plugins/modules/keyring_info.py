@@ -75,7 +75,8 @@ pointer:
   sample: {"generation": 2, "key_id": "557e7b", "fence": 3, "suspended": false}
 keyring:
   description:
-    - The generations, each with C(identity), C(generation), C(key_id), C(state), C(since), C(algorithm), C(public_key) and C(spare).
+    - The generations, each with C(identity), C(generation), C(key_id), C(state), C(since), C(algorithm), C(public_key), C(spare)
+      and C(destroy), which is whether every copy of its private key is to be destroyed.
   returned: always
   type: list
   elements: dict

@@ -258,7 +258,7 @@ def _images(module: AnsibleModule, params: dict[str, t.Any], empty: dict[str, t.
         results.require_entries(module, empty, images=params["images"])
     images = list(params["images"] or [])
     if params["query"] is not None:
-        from ..module_utils._policy import selecting
+        from ..module_utils._trust import selecting
 
         deps.require_libraries(module, "jmespath", empty=empty)
         images += [one for one in selecting.select(params["query"], params["source"]) if one not in images]

@@ -28,11 +28,12 @@ import devices
 import making
 import playing
 import rendering
+import resigning
 import signing
 import verifying
 from contest import Bench, Peer, Row, registry
 
-PARTS = ("verify", "sign", "signers", "play", "memory", "copy", "policy")
+PARTS = ("verify", "sign", "resign", "signers", "play", "memory", "copy", "policy")
 
 
 def measure(bench: Bench, parts: t.Collection[str], gibibytes: float) -> t.Iterator[Row]:
@@ -57,6 +58,8 @@ def measure(bench: Bench, parts: t.Collection[str], gibibytes: float) -> t.Itera
             yield from playing.rows(bench, images[:verifying.FEW])
         if "sign" in parts:
             yield from signing.rows(bench, host)
+        if "resign" in parts:
+            yield from resigning.rows(bench, host)
         if "memory" in parts:
             yield from bounding.rows(bench, host)
         if "copy" in parts:

@@ -33,13 +33,16 @@ def images() -> Images:
     return Images(RegistrySettings(AuthFile("none", {}), timeout=60))
 
 
-def key(bench: Bench) -> None:
+def key(bench: Bench, name: str = "k") -> None:
     """Write k.pem, a private key as Certbot leaves it, k.pub, and k.key: the same as cosign takes it, encrypted."""
-    (bench.folder / "k.pem").touch(0o600)
-    bench.run(["openssl", "genpkey", "-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256", "-out", "k.pem"])
-    bench.run(["openssl", "pkey", "-in", "k.pem", "-pubout", "-out", "k.pub"])
+    (bench.folder / f"{name}.pem").touch(0o600)
+    bench.run([
+        "openssl", "genpkey", "-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256", "-out", f"{name}.pem",
+    ])
+    bench.run(["openssl", "pkey", "-in", f"{name}.pem", "-pubout", "-out", f"{name}.pub"])
     if bench.peers:
-        bench.run([bench.peers[-1].program, "import-key-pair", "--key", "k.pem", "--output-key-prefix", "k", "-y"])
+        program = bench.peers[-1].program
+        bench.run([program, "import-key-pair", "--key", f"{name}.pem", "--output-key-prefix", name, "-y"])
 
 
 def signer(folder: pathlib.Path) -> t.Any:

@@ -6,8 +6,9 @@
 
     ours.py WORK < ARGUMENTS      prints {"memory": MEBIBYTES, "results": ...}; both are JSON
 
-WORK is one of C(copy), C(verify), C(sign), C(signatures) and C(install). The process is short, as those of cosign are:
-nothing that it imports is ever to be collected, so Python need not look for it, neither meanwhile nor before it ends.
+WORK is one of C(copy), C(verify), C(sign), C(signatures), C(resign) and C(install). The process is short, as those of
+cosign are: nothing that it imports is ever to be collected, so Python need not look for it, neither meanwhile nor
+before it ends.
 """
 
 import gc

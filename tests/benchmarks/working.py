@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import sys
 import time
@@ -63,6 +64,43 @@ def sign(images: Images, given: dict[str, t.Any]) -> list[dict[str, t.Any]]:
     return [one.as_dict() for one in done]
 
 
+def resign(images: Images, given: dict[str, t.Any]) -> list[dict[str, t.Any]]:
+    """Re-sign C(images), which keys in the files C(trust) signed, with C(key), whose public half is C(staying).
+
+    Without a key, say what is covered. C(cache) is the file with what is known to be.
+    """
+    from ansible_collections.hallmark.signing.plugins.module_utils._keys.signers import file as file_signer
+    from ansible_collections.hallmark.signing.plugins.module_utils._signing import sign
+    from ansible_collections.hallmark.signing.plugins.module_utils._trust import coverage_cache, live_set, resigning
+
+    signer = file_signer.load(given["key"], passphrase=None, key_id=None) if given["key"] else None
+    wanted = terms(given["trust"], given["staying"])
+    plan = resigning.Plan(wanted, sign.Wish((signer,)) if signer else None, workers=SETTINGS.workers)
+    cache = None
+    if given["cache"]:
+        cache = coverage_cache.CoverageCache(given["cache"], wanted.hash, max_age=coverage_cache.MAX_AGE)
+    # As in real life: others may write at the same time.
+    known = Images(dataclasses.replace(SETTINGS, settle_seconds=2.0))
+    found = live_set.gather({"images": given["images"]})
+    return [
+        {"changed": done.changed, "reasons": [reason.as_dict() for reason in done.reasons]}
+        for done in resigning.resign(known, found.images, plan, cache=cache)
+    ]
+
+
+def terms(trust: t.Sequence[str], staying: str) -> t.Any:
+    """Return the terms by which an image is covered: the key in the file C(staying) signed it in both formats."""
+    from ansible_collections.hallmark.signing.plugins.module_utils._keys import pem
+    from ansible_collections.hallmark.signing.plugins.module_utils._signing import authority
+    from ansible_collections.hallmark.signing.plugins.module_utils._trust import coverage
+
+    keys = []
+    for path in (*trust, staying):
+        with open(path, "rb") as file:
+            keys.append(pem.read_public_key(file.read(), where=path))
+    return coverage.terms([authority.Authority(key.key_id, key) for key in keys], [keys[-1].key_id])
+
+
 def signatures(_images: Images, given: dict[str, t.Any]) -> list[dict[str, t.Any]]:
     """Make C(count) signatures by one signer, named as in the option C(signers); return how long each took."""
     from ansible_collections.hallmark.signing.plugins.module_utils._keys.signers import command, uri
@@ -109,6 +147,9 @@ def peak() -> float:
 
 def main() -> None:
     """Do the work that the command line names."""
-    work = {"copy": copy, "verify": verify, "sign": sign, "signatures": signatures, "install": install}[sys.argv[1]]
+    works = {
+        "copy": copy, "verify": verify, "sign": sign, "signatures": signatures, "install": install, "resign": resign,
+    }
+    work = works[sys.argv[1]]
     results = work(Images(SETTINGS), json.load(sys.stdin))
     print(json.dumps({"memory": peak(), "results": results}))

@@ -12,7 +12,7 @@ fleet_bare_packages=(ca-certificates dbus iproute2 procps python3 openssh-server
 # A host on which the packages of the roles are there already.
 fleet_node_packages=("${fleet_bare_packages[@]}" certbot docker-registry openssl pebble python3-cryptography)
 # A host that runs images: the first podman and skopeo of Debian that know signatures of sigstore's formats.
-fleet_enforcer_packages=("${fleet_bare_packages[@]}" podman python3-cryptography skopeo)
+fleet_enforcer_packages=("${fleet_bare_packages[@]}" certbot openssl podman python3-cryptography python3-docker python3-jmespath skopeo)
 
 fleet_images() {
   fleet_image bare bookworm "${fleet_bare_packages[@]}"

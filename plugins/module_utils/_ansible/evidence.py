@@ -30,6 +30,14 @@ if t.TYPE_CHECKING:
 Options = t.Mapping[str, t.Any]
 
 
+def misplaced(name: str) -> VerificationError:
+    """Return the error for options of a CA that stand beside a key."""
+    return VerificationError(
+        code="input_invalid", object=f"authority {name}", attempt="trust its key",
+        cause="san and intermediates_path are for authorities that are a CA", advice="Leave them out.",
+    )
+
+
 def issuer(entry: Options, *, name: str) -> Issuer:
     """Return the issuer that an authority's options describe. Raises KeyFileError, VerificationError."""
     if entry["ca_path"] is not None:

@@ -17,24 +17,27 @@ from .running import alone
 from .settings import Settings
 
 
-def renew(settings: Settings, *, forced: bool = False) -> Report:
-    """Renew the certificate, unless it is neither due nor forced. Raises HallmarkError and OSError."""
+def renew(settings: Settings, *, forced: bool = False, new_key: bool = False) -> Report:
+    """Renew the certificate, unless it is neither due nor forced; C(new_key) forces it. Raises HallmarkError, OSError.
+    """
+    forced = forced or new_key
     outside = settings.outside
     with alone(settings):
         refusal = record.load(settings).refusal(renewal_file.server(settings), time.time()) if forced else ""
         if refusal:
             return Report().failed(refusal)
         report = attempt(
-            lambda: request(settings, outside, forced=forced) if outside else _renew(settings, forced=forced)
+            lambda: request(settings, outside, forced=forced) if outside
+            else _renew(settings, forced=forced, new_key=new_key)
         )
         status.after_attempt(settings, time.time(), error=report.error, hooks_due=report.hooks_due)
         return report
 
 
-def _renew(settings: Settings, *, forced: bool) -> Report:
+def _renew(settings: Settings, *, forced: bool, new_key: bool) -> Report:
     known, current = record.load(settings), read_certificate(settings.leaf)
     arguments = ["renew", "--cert-name", settings.lineage, "--no-random-sleep-on-renew", *settings.profile]
-    if current and known.is_compromised(current.key_id):
+    if new_key or (current and known.is_compromised(current.key_id)):
         # Else the lineage would keep the key that somebody else may have.
         arguments += ["--new-key", *settings.key]
     if forced or known.demands_successor(current):

@@ -15,8 +15,8 @@ from .. import _base64
 from .._custody import export_record, journal
 from .._keys.signers.protocol import Signer
 from .._moments import text_of
+from .._oci import pattern
 from .._oci import reference as references
-from .._policy import pattern
 from . import claim as claims
 from . import limits
 from .claim import Claim

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from .._custody import journal
 from .._errors import VerificationError
 from .._moments import text_of
-from .._policy.pattern import Pattern
+from .._oci.pattern import Pattern
 from . import claim as claims
 from .claim import Claim
 

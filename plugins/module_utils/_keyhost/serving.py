@@ -21,9 +21,9 @@ from .._custody import journal
 from .._errors import FormatError, HallmarkError
 from .._keys import algorithms
 from .._keys.signers.protocol import Signer
+from .._oci import pattern
 from .._oci import reference as references
 from .._oci.reference import Reference
-from .._policy import pattern
 from . import claim as claims
 from . import limits
 from .limits import Caller
@@ -46,13 +46,15 @@ class Key:
     public_key_path: str | None
     record_path: str
     callers: t.Mapping[str, Caller]
+    pointer_path: str | None = None
 
 
 def read_key(data: bytes, *, where: str) -> Key:
     """Read the configuration of an identity. Raises FormatError (malformed): unknown members, too, and empty lists."""
     top = _strict_json.loads(data, what="configuration", where=where)
     top.only(
-        "identity", "key_id", "private_key_path", "uri", "secret_path", "public_key_path", "record_path", "callers"
+        "identity", "key_id", "private_key_path", "uri", "secret_path", "public_key_path", "record_path", "callers",
+        "pointer_path",
     )
     callers: dict[str, Caller] = {}
     for entry in top.objects("callers"):
@@ -73,7 +75,7 @@ def read_key(data: bytes, *, where: str) -> Key:
         identity=top.string("identity"), key_id=top.string("key_id"),
         private_key_path=top.string("private_key_path", None), uri=top.string("uri", None),
         secret_path=top.string("secret_path", None), public_key_path=top.string("public_key_path", None),
-        record_path=top.string("record_path"), callers=callers,
+        record_path=top.string("record_path"), callers=callers, pointer_path=top.string("pointer_path", None),
     )
     if not callers or (key.private_key_path is None) is (key.uri is None):
         raise top.error("it wants callers, and one of private_key_path and uri")

@@ -16,8 +16,8 @@ import typing as t
 from dataclasses import dataclass
 
 from .._keys import pem
+from .._oci.pattern import Kind, Pattern
 from .model import Authority, Certified, Keyless, Keys, Policy, Rule
-from .pattern import Kind, Pattern
 
 # How a rule may demand several authorities: any one of them, every one, or some number between.
 Choice = t.Literal["any", "all", "some"]

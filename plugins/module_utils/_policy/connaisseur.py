@@ -15,10 +15,10 @@ from __future__ import annotations
 
 import typing as t
 
+from .._oci.pattern import Pattern
 from . import rendering
 from .check import Abilities
 from .model import Authority, Keyless, Keys, Policy, Rule
-from .pattern import Pattern
 from .rendering import Files, Version
 
 FILE = "values.yaml"

@@ -19,10 +19,10 @@ import typing as t
 
 from .._errors import CustodyError
 from .._keys.files import read_key_file
+from .._oci.pattern import Pattern
 from . import rendering
 from .check import Abilities, Choice
 from .model import Authority, Certified, Keyless, Log, Policy, Rule
-from .pattern import Pattern
 from .rendering import Files, Version
 
 POLICY = "policy.json"

@@ -13,14 +13,17 @@ from .._keys import algorithms, pem
 from .document import Node
 from .model import Authority, Identity, Keys, Log
 
-KINDS = ("public_key_path", "public_key_content", "generations", "ca_path", "ca_content", "keyless")
+KINDS = ("public_key_path", "public_key_content", "generations", "ledger_path", "ca_path", "ca_content", "keyless")
 # Signatures by the keys of other generations do not count, or do not count any longer.
 USABLE_STATES = ("published", "active", "retiring")
 STATES = ("staged", *USABLE_STATES, "withdrawn", "retired", "revoked", "abandoned")
-_MEMBERS = (*KINDS, "signature_algorithm", "intermediates_path", "san", "eku", "trusted_root_path", "log", "timestamp")
-_KEY_KINDS = KINDS[:3]
+_MEMBERS = (
+    *KINDS, "identity", "ledger_head", "signature_algorithm", "intermediates_path", "san", "eku", "trusted_root_path",
+    "log", "timestamp",
+)
+_KEY_KINDS = KINDS[:4]
 _BELONGS = {
-    "signature_algorithm": _KEY_KINDS,
+    "signature_algorithm": _KEY_KINDS, "identity": ("ledger_path",), "ledger_head": ("ledger_path",),
     "intermediates_path": ("ca_path", "ca_content"), "san": ("ca_path", "ca_content"),
     "eku": ("ca_path", "ca_content"), "trusted_root_path": ("keyless",),
 }
@@ -64,6 +67,8 @@ class Reader:
         known = len(node.mistakes)
         if kind == "generations":
             read = [self._generation(one) for one in node.items()]
+        elif kind == "ledger_path":
+            read = list(self._of_ledger(members))
         else:
             read = [self._key(node, is_path=kind == "public_key_path")]
         keys = [key for key in read if key is not None]
@@ -80,6 +85,23 @@ class Reader:
             except HallmarkError as exc:
                 members["signature_algorithm"].wrong(exc.cause)
         return Keys(tuple(usable.values()), scheme) if usable else None
+
+    def _of_ledger(self, members: Members) -> tuple[pem.PublicKey, ...]:
+        from .._trust import trusted_keys
+
+        path = members["ledger_path"]
+        if "identity" not in members:
+            path.wrong("it needs an identity")
+            return ()
+        identity = members["identity"].text()
+        head = members["ledger_head"].text() if "ledger_head" in members else None
+        if not path.text() or not identity:
+            return ()
+        try:
+            return trusted_keys.keys(path.value, identity=identity, head=head)
+        except HallmarkError as exc:
+            path.wrong(exc.cause)
+            return ()
 
     def _generation(self, node: Node) -> pem.PublicKey | None:
         members = node.members(

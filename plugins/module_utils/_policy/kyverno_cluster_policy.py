@@ -15,11 +15,11 @@ from __future__ import annotations
 
 import typing as t
 
+from .._oci.pattern import Pattern
 from .._oci.reference import HUB
 from . import kyverno, rendering
 from .check import Abilities
 from .model import Authority, Keyless, Keys, Policy, Rule
-from .pattern import Pattern
 from .rendering import Files, Version
 
 FILE = "cluster-policy.yaml"

@@ -16,7 +16,7 @@ import typing as t
 from dataclasses import dataclass
 
 from .._keys.pem import PublicKey
-from .pattern import Pattern
+from .._oci.pattern import Pattern
 
 if t.TYPE_CHECKING:
     # Loaded where a certificate is named: Ansible compiles what is imported for every task.

@@ -14,7 +14,8 @@ import typing as t
 from dataclasses import dataclass
 
 from .._errors import HallmarkError, Reason
-from . import identities, pattern
+from .._oci import pattern
+from . import identities
 from .document import Mistake, Node
 from .model import Attestation, Authority, Policy, Rule
 

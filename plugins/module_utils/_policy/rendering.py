@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from .. import _base64
 from .._errors import FormatError
 from .._libraries import optional
+from .._oci.pattern import Pattern
 from .._oci.reference import HUB
 from .check import Refusal
 from .model import Keyless, Keys
-from .pattern import Pattern
 
 with optional():
     import yaml

@@ -13,11 +13,11 @@ from __future__ import annotations
 
 import typing as t
 
+from .._oci.pattern import Pattern
 from .._oci.reference import HUB
 from . import rendering
 from .check import Abilities
 from .model import Policy
-from .pattern import Pattern
 from .rendering import Files, Version
 
 OBJECTS = "image-integrity-validators.json"

@@ -29,7 +29,7 @@ _COMMANDS: dict[str, t.Callable[[lineages.Settings, argparse.Namespace], Report]
     "issue": lambda settings, _options: issue(settings),
     "configure": lambda settings, _options: configure(settings),
     "deploy": lambda settings, _options: deploy(settings),
-    "renew": lambda settings, options: renew(settings, forced=options.force),
+    "renew": lambda settings, options: renew(settings, forced=options.force, new_key=options.new_key),
     "revoke": lambda settings, options: revoke(settings, reason=options.reason, key_id=options.key_id),
     "check": lambda settings, _options: check(settings),
 }
@@ -41,6 +41,7 @@ def main(argv: t.Sequence[str]) -> int:
     parser.add_argument("command", choices=[*_COMMANDS, "scheduled"])
     parser.add_argument("path", help="settings of a lineage; with scheduled, the folder of all settings")
     parser.add_argument("--force", action="store_true", help="renew although it is not due")
+    parser.add_argument("--new-key", action="store_true", help="renew now, with another key")
     parser.add_argument("--reason", default="unspecified", help="why a certificate is revoked")
     parser.add_argument("--key-id", default="", help="revoke certificates of this key only")
     options = parser.parse_args(argv)

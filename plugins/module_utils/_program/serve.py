@@ -62,6 +62,10 @@ def _require_caller(caller: str | None) -> None:
 
 
 def _load(key: serving.Key) -> Signer:
+    if key.pointer_path is not None and os.path.lexists(key.pointer_path):
+        from .._keys import pointer
+
+        pointer.require(key.pointer_path, key.key_id)
     secret = secret_file.read(_path(key.secret_path) if key.secret_path else None)
     if key.private_key_path is not None:
         from .._keys.signers import file

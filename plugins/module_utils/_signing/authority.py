@@ -26,6 +26,7 @@ ReferenceCheck = t.Literal["warn", "ignore", "repository"]
 class Authority:
     """One thing that may sign, under a name: a public key, or whoever an issuer of certificates vouches for.
 
+    Several keys that are generations of one identity have one name, and count once.
     C(signature_algorithm) is the one scheme its signatures must be in; None means those that cosign uses for its key.
     """
 
@@ -33,6 +34,7 @@ class Authority:
     public: PublicKey | None = None
     issuer: Issuer | None = None
     signature_algorithm: str | None = None
+    is_generation: bool = False
 
     @property
     def schemes(self) -> tuple[str, ...] | None:
@@ -65,7 +67,7 @@ class Demand:
     @property
     def is_satisfiable(self) -> bool:
         """Whether enough authorities remain after the denials."""
-        return len(self.authorities) - len(self.denied_authorities) >= self.threshold
+        return len({one.name for one in self.authorities if not self.is_denied(one)}) >= self.threshold
 
 
 def demand(
@@ -85,15 +87,17 @@ def demand(
     count twice), a threshold below 1 or above the number of authorities, no format; and KeyFileError
     (unsupported_algorithm).
     """
-    names = [authority.name for authority in authorities]
+    names = {authority.name for authority in authorities}
+    single = [authority.name for authority in authorities if not authority.is_generation]
     keys = [authority.public.key_id for authority in authorities if authority.public]
     if not authorities:
         raise _invalid("trust", "it names no authority", "Name at least one public key.")
-    if len(set(names)) != len(names) or len(set(keys)) != len(keys):
+    count = len(names)
+    if len(set(single)) != len(single) or len(set(keys)) != len(keys):
         raise _invalid("trust", "a name or a key occurs twice", "Give each key once, under a name of its own.")
-    if not 1 <= threshold <= len(authorities):
+    if not 1 <= threshold <= count:
         raise _invalid(
-            "threshold", f"{threshold} is not between 1 and the number of authorities, {len(authorities)}",
+            "threshold", f"{threshold} is not between 1 and the number of authorities, {count}",
             "Lower it, or name more authorities.",
         )
     if not formats:

@@ -117,7 +117,7 @@ def _verify_digest(store: Store[Image], image: Image, digest: str, demand: Deman
     accepted: list[Accepted] = []
     named: dict[str, Signature] = {}
     # Of an index and its children all authorities are looked for: only those of every part signed the whole.
-    enough = len(demand.authorities) if demand.recursive else demand.threshold
+    enough = len({one.name for one in demand.authorities}) if demand.recursive else demand.threshold
     reasons: list[Reason] = []
     warnings: list[Reason] = []
     for format in demand.formats:

@@ -9,10 +9,11 @@ alone, and clocks that differ only ever lengthen a wait.
 from __future__ import annotations
 
 import datetime
+import math
 from dataclasses import dataclass
 
 from .._moments import moment_of, text_of
-from .keyring import Enforcer, Generation, Keyring
+from .keyring import Coverage, Enforcer, Generation, Keyring
 from .window import Timing, hold_down, terms
 
 _SHOWN = 20
@@ -87,7 +88,7 @@ def canaries_passed(keyring: Keyring, generation: Generation, *, now: datetime.d
         if not one.has_tool:
             continue
         if canary is None or canary.policy_version < generation.policy_versions["published"]:
-            blocks.append(Block("canary", one.name, f"enforcer {one.name} has not tried images of {generation.name}"))
+            blocks.append(Block("canaries_passed", one.name, f"enforcer {one.name} has not tried images of {generation.name}"))
         elif not canary.passed:
             wrong = [
                 words for is_right, words in (
@@ -96,7 +97,7 @@ def canaries_passed(keyring: Keyring, generation: Generation, *, now: datetime.d
                     (canary.is_foreign_denied, "admitted an image signed by a foreign key"),
                 ) if not is_right
             ]
-            blocks.append(Block("canary", one.name, f"enforcer {one.name} {' and '.join(wrong)}"))
+            blocks.append(Block("canaries_passed", one.name, f"enforcer {one.name} {' and '.join(wrong)}"))
     return tuple(blocks)
 
 
@@ -153,12 +154,14 @@ def covered(keyring: Keyring, generation: Generation, timing: Timing, *, now: da
     if coverage is None or coverage.sequence < keyring.pointed[generation.identity]:
         words = f"the live set was not checked since {generation.name} is retiring"
         return (Block("coverage", generation.name, words),)
-    staying = keyring.trusted_now() - {generation.key_id}
-    if not coverage.staying or not coverage.staying <= staying:
-        return (Block(
-            "coverage", generation.name, "the live set was checked against keys that do not stay: "
-            + (", ".join(sorted(coverage.staying - staying)) or "none"),
-        ),)
+    own = {one.key_id for one in keyring.usable(generation.identity)} - {generation.key_id}
+    leaving = coverage.staying - (keyring.trusted_now() - {generation.key_id})
+    if leaving or not coverage.staying & own:
+        words = (
+            f"the live set was checked against keys that do not stay: {', '.join(sorted(leaving))}" if leaving else
+            f"the live set was not checked against a key of {generation.identity} that stays"
+        )
+        return (Block("coverage", generation.name, words),)
     if not coverage.count:
         return (Block("coverage", generation.name, "the live set is empty, and proves nothing"),)
     if coverage.uncovered_count:
@@ -169,10 +172,36 @@ def covered(keyring: Keyring, generation: Generation, timing: Timing, *, now: da
             f"{coverage.uncovered_count} of {coverage.count} images have no signature by a key that stays: {named}"
             + (f", and {more} more" if more else ""),
         ),)
-    age = (now - moment_of(coverage.checked_at)).total_seconds()
+    return checked_late_enough(keyring, generation, coverage, timing, now=now)
+
+
+def checked_late_enough(
+    keyring: Keyring, generation: Generation, coverage: Coverage, timing: Timing, *, now: datetime.datetime
+) -> Blocks:
+    """What was checked must have been so after the last job with the key that leaves, and not long ago."""
+    checked = moment_of(coverage.checked_at)
+    if checked - datetime.timedelta(seconds=math.ceil(coverage.seconds)) < _drained_at(keyring, generation, timing):
+        words = (
+            f"the live set was last checked at {coverage.checked_at}, when jobs that sign with {generation.name} could "
+            "still run"
+        )
+        return (Block("coverage", generation.name, words),)
+    age = (now - checked).total_seconds()
     if age > timing.coverage_max_age:
         return (Block("coverage", generation.name, f"the live set was last checked {age:.0f} s ago"),)
     return ()
+
+
+def _drained_at(keyring: Keyring, generation: Generation, timing: Timing) -> datetime.datetime:
+    """Return from when on no image can have come that only a former key signed."""
+    jobs = datetime.timedelta(seconds=timing.max_job_time + timing.skew_bound)
+    return max(
+        (
+            moment_of(one.seen) + (datetime.timedelta() if one.is_fenced else jobs)
+            for one in keyring.holders_of(generation.identity)
+        ),
+        default=generation.entered_at("retiring"),
+    )
 
 
 def rollback_over(generation: Generation, timing: Timing, *, now: datetime.datetime) -> Blocks:

@@ -121,7 +121,10 @@ class Canary:
 
 @dataclass(frozen=True)
 class Holder:
-    """A host that signs for an identity: the fence that it obeys, the keys of which it has copies, when it said so."""
+    """A host that signs for an identity: the fence that it obeys, the keys of which it has copies.
+
+    C(seen) is when it said so, or was fenced.
+    """
 
     name: str
     identity: str
@@ -227,9 +230,15 @@ class Keyring:
         """Say whether an enforcer was read back with a version or a later one, as that was rendered for it."""
         rendering = self.renderings.get(enforcer.policy_version)
         return (
-            enforcer.policy_version >= version and rendering is not None
+            enforcer.policy_version >= version and rendering is not None and enforcer.effective_hash is not None
             and rendering.effective.get(enforcer.kind) == enforcer.effective_hash
         )
+
+    def is_doomed(self, one: Generation) -> bool:
+        """Say whether the private key is to be destroyed; that of a revoked generation is evidence until then."""
+        if one.state == "revoked":
+            return "closed" in self.incidents[one.identity, one.number]["notes"]
+        return one.is_destroying or one.state in TERMINAL
 
     def holders_of(self, identity: str) -> tuple[Holder, ...]:
         """Return the hosts that sign for an identity, by name."""
@@ -239,8 +248,13 @@ class Keyring:
 
     def apply(self, sequence: int, hash: str, members: Members) -> None:
         """Take in one entry. Raises KeyError, TypeError or ValueError for one that makes no sense."""
+        time = members["time"]
+        if time != self.time:
+            moment_of(time)
+            if time < self.time:
+                raise ValueError("time goes back")
         getattr(self, f"_apply_{members['event']}")(members)
-        self.sequence, self.head, self.time = sequence, hash, members["time"]
+        self.sequence, self.head, self.time = sequence, hash, time
 
     def _apply_founded(self, members: Members) -> None:
         if self.sequence or members["format"] != 1:
@@ -257,6 +271,8 @@ class Keyring:
 
     def _apply_enforcer_removed(self, members: Members) -> None:
         del self.enforcers[members["enforcer"]]
+        # Another one may come by this name, which has tried nothing yet.
+        self.canaries = {key: one for key, one in self.canaries.items() if key[0] != members["enforcer"]}
 
     def _apply_enforcer_excused(self, members: Members) -> None:
         name = members["enforcer"]
@@ -274,6 +290,8 @@ class Keyring:
             members["identity"], members["generation"], members["key_id"], members["algorithm"], members["public_key"],
             "staged", is_spare=members["spare"], entered={"staged": members["time"]},
         )
+        if (one.identity, one.number) in self.generations or self.by_key(one.key_id):
+            raise ValueError("a generation or a key is there already")
         self.generations[one.identity, one.number] = one
 
     def _apply_published(self, members: Members) -> None:
@@ -299,13 +317,13 @@ class Keyring:
         self._enter(members, "retired")
 
     def _apply_abandoned(self, members: Members) -> None:
+        self._note_nobody(members)
         self._enter(members, "abandoned")
 
     def _apply_revoked(self, members: Members) -> None:
         key = members["identity"], members["generation"]
         self.denied |= {self.generations[key].key_id}
-        if members["nobody"]:
-            self.nobody[members["identity"]] = members["nobody"]
+        self._note_nobody(members)
         # Terminal states stay: the key of a retired generation is denied, too, and it stays retired.
         if self.generations[key].state in TERMINAL:
             self._bump(members["policy_version"], members["time"])
@@ -353,7 +371,9 @@ class Keyring:
 
     def _apply_signer_fenced(self, members: Members) -> None:
         key = members["signer"], members["identity"]
-        self.holders[key] = replace(self.holders[key], is_fenced=True)
+        self.holders[key] = replace(
+            self.holders[key], is_fenced=True, seen=members["time"], sequence=self.sequence + 1
+        )
 
     def _apply_coverage(self, members: Members) -> None:
         self.coverage[members["identity"]] = Coverage(
@@ -369,6 +389,10 @@ class Keyring:
         self.incidents[members["identity"], members["generation"]]["notes"][members["note"]] = members["time"]
 
     # --- its parts ---------------------------------------------------------------------------------------------------
+
+    def _note_nobody(self, members: Members) -> None:
+        if members["nobody"]:
+            self.nobody[members["identity"]] = members["nobody"]
 
     def _enter(self, members: Members, state: State) -> None:
         key = members["identity"], members["generation"]
@@ -400,11 +424,14 @@ class Keyring:
 
     def _note_reached(self, time: str) -> None:
         """Note which versions all required enforcers have, and when half and all of them distrusted a revoked key."""
-        least = min((one.policy_version for one in self.enforcers.values() if one.cls == "required"), default=0)
+        least = min((
+            one.policy_version if self.has(one, one.policy_version) else 0
+            for one in self.enforcers.values() if one.cls == "required"
+        ), default=0)
         for version in range(max(self.reached, default=0) + 1, least + 1):
             self.reached[version] = time
         for incident in self.incidents.values():
-            behind = sum(one.policy_version < incident["policy_version"] for one in self.enforcers.values())
+            behind = sum(not self.has(one, incident["policy_version"]) for one in self.enforcers.values())
             if incident["half_at"] is None and behind * 2 <= len(self.enforcers):
                 incident["half_at"] = time
             if incident["all_at"] is None and not behind:

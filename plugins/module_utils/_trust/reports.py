@@ -13,7 +13,9 @@ import typing as t
 
 from .._errors import TrustError
 from .._moments import moment_of
+from . import guards
 from .keyring import Keyring, Members
+from .window import Timing
 
 # So that an entry stays far below the longest line of a journal.
 _AT_ONCE = 30
@@ -55,12 +57,7 @@ def acknowledgements(keyring: Keyring, wanted: Reports) -> t.Iterator[Members]:
     new = []
     for one in wanted:
         known = _require_enforcer(keyring, one["enforcer"], "take in its acknowledgement")
-        if one["policy_version"] > keyring.policy_version:
-            raise TrustError(
-                code="ledger_mismatch", object=one["enforcer"], attempt="take in its acknowledgement",
-                cause=f"it has policy {one['policy_version']}, and this ledger made {keyring.policy_version} so far",
-                advice="Nothing was written. Use the ledger that made that policy.",
-            )
+        _require_version(keyring, one, "take in its acknowledgement")
         if (one["policy_version"], one["effective_hash"]) != (known.policy_version, known.effective_hash):
             new.append({name: one[name] for name in ("enforcer", "policy_version", "effective_hash", "ledger_head")})
     for number in range(0, len(new), _AT_ONCE):
@@ -72,6 +69,7 @@ def canaries(keyring: Keyring, wanted: Reports) -> t.Iterator[Members]:
     new = []
     for one in wanted:
         _require_enforcer(keyring, one["enforcer"], "take in what it did with canaries")
+        _require_version(keyring, one, "take in what it did with canaries")
         if keyring.by_key(one["key_id"]) is None:
             raise TrustError(
                 code="input_invalid", object=one["enforcer"], attempt="take in what it did with canaries",
@@ -100,6 +98,13 @@ def signers(keyring: Keyring, wanted: Reports) -> t.Iterator[Members]:
         )
         if known and (known.fence, known.key_ids) == said and known.sequence > awaited and not known.is_fenced:
             continue
+        pointer = keyring.pointers.get(one["identity"])
+        if one["fence"] > (pointer.fence if pointer else 0):
+            raise TrustError(
+                code="ledger_mismatch", object=one["signer"], attempt="take in what it obeys",
+                cause=f"it obeys pointer {one['fence']}, and this ledger made {pointer.fence if pointer else 0} so far",
+                advice="Nothing was written. Use the ledger that made that pointer.",
+            )
         if known and one["fence"] < known.fence:
             raise TrustError(
                 code="transition_refused", object=one["signer"], attempt="take in what it obeys",
@@ -127,16 +132,22 @@ def fenced(keyring: Keyring, identity: str, names: t.Sequence[str]) -> t.Iterato
 
 
 def coverage(
-    keyring: Keyring, identity: str, said: t.Mapping[str, t.Any], *, max_age: int, now: datetime.datetime
+    keyring: Keyring, identity: str, said: t.Mapping[str, t.Any], *, timing: Timing, now: datetime.datetime
 ) -> t.Iterator[Members]:
     """Yield an entry of how much of the live set keys cover that stay; not if the last one says so and is fresh."""
     known = keyring.coverage.get(identity)
     uncovered = [*said["uncovered"]]
+    # What was seen before a signer learned of a change says nothing of what it signed until then.
+    changed = max((one.sequence for one in keyring.holders_of(identity)), default=0)
     if (
-        known is not None and known.sequence > keyring.pointed.get(identity, 0)
+        known is not None and known.sequence > max(changed, keyring.pointed.get(identity, 0))
         and (known.staying, known.live_set_hash, known.count, known.uncovered_count)
         == (frozenset(said["staying"]), said["live_set_hash"], said["count"], len(uncovered))
-        and (now - moment_of(known.checked_at)).total_seconds() * 2 < max_age
+        and (now - moment_of(known.checked_at)).total_seconds() * 2 < timing.coverage_max_age
+        and not any(
+            guards.checked_late_enough(keyring, one, known, timing, now=now)
+            for one in keyring.in_state(identity, "retiring")
+        )
     ):
         return
     yield {
@@ -162,7 +173,7 @@ def confirmations(keyring: Keyring, identity: str) -> t.Iterator[Members]:
     """Yield an entry for each change that all required enforcers, or all signers, have by now."""
     for one in keyring.of(identity):
         if one.state in ("published", "withdrawn", "revoked", "abandoned"):
-            is_so = keyring.reached.get(one.policy_versions.get(one.state, 0)) is not None
+            is_so = one.policy_versions[one.state] in keyring.reached
         elif one.state == "active":
             pointer, holders = keyring.pointers[identity], keyring.holders_of(identity)
             is_so = bool(holders) and all(each.is_fenced or each.fence >= pointer.fence for each in holders)
@@ -178,6 +189,15 @@ def _require_once(option: str, names: t.Sequence[str]) -> None:
         raise TrustError(
             code="input_invalid", object=option, attempt="take it in", cause=f"{', '.join(twice)} is named twice",
             advice="Nothing was written. Name each once.",
+        )
+
+
+def _require_version(keyring: Keyring, one: t.Mapping[str, t.Any], attempt: str) -> None:
+    if one["policy_version"] > keyring.policy_version:
+        raise TrustError(
+            code="ledger_mismatch", object=one["enforcer"], attempt=attempt,
+            cause=f"it has policy {one['policy_version']}, and this ledger made {keyring.policy_version} so far",
+            advice="Nothing was written. Use the ledger that made that policy.",
         )
 
 

@@ -30,7 +30,8 @@ def summary(ledger: Ledger, identity: str | None) -> Shape:
         "head": {"sequence": head.sequence, "hash": head.hash} if head else None,
         "pointer": pointer.as_dict() if pointer else None,
         "keyring": [
-            one.as_dict() for _key, one in sorted(keyring.generations.items()) if identity in (None, one.identity)
+            {**one.as_dict(), "destroy": keyring.is_doomed(one)}
+            for _key, one in sorted(keyring.generations.items()) if identity in (None, one.identity)
         ],
         "policy_version": keyring.policy_version,
         "denied_key_ids": sorted(keyring.denied),

@@ -16,11 +16,13 @@ import typing as t
 from dataclasses import dataclass
 
 from .._errors import HallmarkError, TrustError
-from .._keys import pem
 from . import guards
 from .guards import Blocks
 from .keyring import TERMINAL, TRUSTED, Generation, Keyring, Members, State
 from .window import Timing
+
+if t.TYPE_CHECKING:
+    from .._keys import pem
 
 # Enforcers that know other curves, or longer hashes, are few.
 _CURVE, _RSA_BITS = "ecdsa-p256", 2048
@@ -64,6 +66,7 @@ class _Case:
     generation: Generation
     timing: Timing
     now: datetime.datetime
+    make_nobody: t.Callable[[], str]
 
 
 def plan(
@@ -82,7 +85,7 @@ def plan(
     if generation.state == request.state:
         return Plan()
     _require_step(generation, request.state)
-    return _DECIDE[request.state](_Case(keyring, request, generation, timing, now))
+    return _DECIDE[request.state](_Case(keyring, request, generation, timing, now, make_nobody))
 
 
 # The states that a state is reached from on purpose; a generation is retiring when another is activated.
@@ -93,7 +96,7 @@ _STEPS: dict[State, tuple[State, ...]] = {
 # Which generation is meant by a state if none is named.
 _MEANT: dict[State, tuple[State, ...]] = {
     "published": ("staged", "published"), "active": ("published", "active"), "withdrawn": ("retiring",),
-    "retired": ("withdrawn",), "abandoned": ("staged",), "revoked": ("active",),
+    "retired": ("withdrawn",), "abandoned": ("staged",), "revoked": (),
 }
 
 
@@ -103,6 +106,9 @@ def _meant(keyring: Keyring, request: Request) -> Generation:
         if found is None:
             raise refused(request, "the ledger knows no such generation", "Stage it first, or name another one.")
         return found
+    if not _MEANT[request.state]:
+        cause = "which key leaked is not said, and a guess could hit its successor"
+        raise refused(request, cause, "Name the generation.")
     for state in _MEANT[request.state]:
         several = [one for one in keyring.in_state(request.identity, state) if not one.is_spare or state != "published"]
         if len(several) > 1:
@@ -240,8 +246,17 @@ def _awaited(keyring: Keyring, generation: Generation) -> Blocks:
 
 
 def _abandon(case: _Case) -> Plan:
-    after = case.keyring.trusted_now() - {case.generation.key_id}
-    return Plan((_trust_entry(case.keyring, case.request, "abandoned", case.generation, after),))
+    keyring, generation = case.keyring, case.generation
+    if "active" in generation.entered:
+        raise _refused_for(
+            generation, "abandoned", "it signed before, and images may need it", "Make it active again, or revoke it."
+        )
+    others = {one.key_id for one in keyring.usable(generation.identity)} - {generation.key_id}
+    return Plan(({
+        **_trust_entry(keyring, case.request, "abandoned", generation, keyring.trusted_now() - {generation.key_id}),
+        # A policy without any key could not be made, and the former one would stand.
+        "nobody": case.make_nobody() if generation.state in TRUSTED and not others else "",
+    },))
 
 
 _DECIDE: dict[State, t.Callable[[_Case], Plan]] = {

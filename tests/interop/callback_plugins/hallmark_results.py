@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 import typing as t
 
 from ansible.plugins.callback import CallbackBase
@@ -44,7 +45,7 @@ class CallbackModule(CallbackBase):
     def _write(status: str, result: t.Any) -> None:
         line = json.dumps({
             "status": status, "host": result.host.get_name(), "task": result.task.get_name(),
-            "action": result.task.action, "result": result.result,
+            "action": result.task.action, "result": result.result, "at": time.time(),
         }, default=str)
         with open(os.environ["HALLMARK_RESULTS"], "a", encoding="utf-8") as stream:
             stream.write(line + "\n")

@@ -18,11 +18,16 @@ from ansible_collections.hallmark.signing.plugins.module_utils import _reason_co
 ROOT = pathlib.Path(__file__).parents[3]
 PLUGINS = ROOT / "plugins"
 UTILS = PLUGINS / "module_utils"
-MAX_CLOSURE = 106 * 1024
-# This one reads and writes both formats.
-LARGER_CLOSURES = {"image_signature": 134 * 1024}
+MAX_CLOSURE = 107 * 1024
+# These read and write both formats.
+LARGER_CLOSURES = {"image_signature": 134 * 1024, "image_resignature": 140 * 1024}
 # Loaded only by the tasks that need it, so that the others do not compile it.
 LATE = {
+    ("module_utils/_ansible/authorities.py", "module_utils/_ansible/evidence.py"),
+    ("module_utils/_ansible/authorities.py", "module_utils/_trust/trusted_keys.py"),
+    ("module_utils/_ansible/changing.py", "module_utils/_keys/pem.py"),
+    ("module_utils/_ansible/changing.py", "module_utils/_policy/trusting.py"),
+    ("module_utils/_ansible/changing.py", "module_utils/_trust/nobody.py"),
     ("module_utils/_ansible/deps.py", "module_utils/_ansible/debugging.py"),
     ("module_utils/_ansible/evidence.py", "module_utils/_libraries.py"),
     ("module_utils/_ansible/evidence.py", "module_utils/_signing/log_search.py"),
@@ -38,6 +43,7 @@ LATE = {
     ("module_utils/_keys/making.py", "module_utils/_keys/ed25519ph.py"),
     ("module_utils/_keys/private_key.py", "module_utils/_keys/encrypted_key.py"),
     ("module_utils/_keys/signers/file.py", "module_utils/_keys/lease.py"),
+    ("module_utils/_keys/signers/file.py", "module_utils/_keys/pointer.py"),
     ("module_utils/_keys/signers/uri.py", "module_utils/_keys/signers/aws.py"),
     ("module_utils/_keys/signers/uri.py", "module_utils/_keys/signers/azure.py"),
     ("module_utils/_keys/signers/uri.py", "module_utils/_keys/signers/gcp.py"),
@@ -71,6 +77,7 @@ LATE = {
     ("module_utils/_policy/enforcers.py", "module_utils/_policy/ratify.py"),
     ("module_utils/_policy/enforcers.py", "module_utils/_policy/wiz.py"),
     ("module_utils/_policy/identities.py", "module_utils/_policy/signers.py"),
+    ("module_utils/_policy/identities.py", "module_utils/_trust/trusted_keys.py"),
     ("module_utils/_policy/reading.py", "module_utils/_policy/parsing.py"),
     ("module_utils/_policy/rendering.py", "module_utils/_policy/certificates.py"),
     ("module_utils/_policy/vouching.py", "module_utils/_transparency/timestamp.py"),
@@ -80,6 +87,7 @@ LATE = {
     ("module_utils/_program/main.py", "module_utils/_program/plugin.py"),
     ("module_utils/_program/main.py", "module_utils/_program/relay.py"),
     ("module_utils/_program/main.py", "module_utils/_program/serve.py"),
+    ("module_utils/_program/serve.py", "module_utils/_keys/pointer.py"),
     ("module_utils/_program/serve.py", "module_utils/_keys/signers/file.py"),
     ("module_utils/_program/serve.py", "module_utils/_keys/signers/uri.py"),
     ("module_utils/_signing/candidate.py", "module_utils/_signing/referred.py"),
@@ -92,7 +100,13 @@ LATE = {
     ("module_utils/_signing/verify.py", "module_utils/_signing/matching.py"),
     ("module_utils/_signing/verify.py", "module_utils/_signing/shortfall.py"),
     ("module_utils/_signing/verify.py", "module_utils/_signing/statement.py"),
+    ("module_utils/_trust/live_set.py", "module_utils/_oci/pattern.py"),
+    ("module_utils/_trust/resigning.py", "module_utils/_signing/sign.py"),
     ("modules/image_build.py", "module_utils/_docker/assembly.py"),
+    ("modules/image_resignature.py", "module_utils/_signing/sign.py"),
+    ("modules/image_resignature.py", "module_utils/_trust/coverage_cache.py"),
+    ("modules/image_resignature.py", "module_utils/_trust/out_of_support.py"),
+    ("modules/image_resignature.py", "module_utils/_trust/selecting.py"),
     ("modules/image_signature.py", "module_utils/_ansible/evidence.py"),
     ("modules/image_signature.py", "module_utils/_ansible/made_elsewhere.py"),
     ("modules/image_signature.py", "module_utils/_signing/remove.py"),
@@ -104,7 +118,7 @@ LATE = {
     ("modules/trust_policy_info.py", "module_utils/_oci/images.py"),
     ("modules/trust_policy_info.py", "module_utils/_policy/decision.py"),
     ("modules/trust_policy_info.py", "module_utils/_policy/linting.py"),
-    ("modules/trust_policy_info.py", "module_utils/_policy/selecting.py"),
+    ("modules/trust_policy_info.py", "module_utils/_trust/selecting.py"),
 }
 THIRD_PARTY = {
     "cryptography", "docker", "nacl", "rfc3161_client", "urllib3", "jmespath", "requests", "yaml", "boto3", "botocore",
@@ -136,7 +150,7 @@ DIRECTION: dict[str, set[str]] = {
     # The adapter turns options into values of these, and errors into results.
     # It asks for credential helpers by way of the docker SDK, loaded only where one is named.
     # Tasks about certificates, logs and timestamps make domain objects of many options.
-    "_ansible": _BASE | {"_keys", "_oci", "_docker", "_transparency", "_signing"},
+    "_ansible": _BASE | {"_keys", "_oci", "_docker", "_transparency", "_signing", "_trust", "_policy"},
 }
 
 
@@ -305,7 +319,7 @@ def _users_of(library: str) -> set[str]:
     ("docker", {"_docker/engine.py", "_docker/credential_helper.py"}),
     ("nacl", {"_keys/encrypted_key.py", "_keys/ed25519ph.py"}),
     ("rfc3161_client", {"_transparency/timestamp.py"}), ("yaml", {"_policy/parsing.py", "_policy/rendering.py"}),
-    ("jmespath", {"_policy/selecting.py"}), ("boto3", {"_keys/signers/aws.py"}), ("botocore", {"_keys/signers/aws.py"}),
+    ("jmespath", {"_trust/selecting.py"}), ("boto3", {"_keys/signers/aws.py"}), ("botocore", {"_keys/signers/aws.py"}),
     ("google", {"_keys/signers/gcp.py"}), ("azure", {"_keys/signers/azure.py"}), ("hvac", {"_keys/signers/vault.py"}),
     ("pkcs11", {"_keys/signers/pkcs11.py"}),
 ])
@@ -318,7 +332,7 @@ def test_library_is_used_in_few_places() -> None:
     assert {user for user in _users_of("cryptography") if not user.startswith("_keys/")} == {
         "_certbot/certificates.py", "_policy/certificates.py", "_signing/certificate_path.py", "_signing/certified.py",
         "_signing/identity.py", "_signing/material.py", "_transparency/body.py", "_transparency/log_key.py",
-        "_transparency/timestamp.py",
+        "_transparency/timestamp.py", "_trust/nobody.py",
     }
     # The engine only meets the errors of urllib3, which come through the docker SDK.
     assert _users_of("urllib3") == {"_docker/engine.py"}
@@ -410,6 +424,7 @@ def test_no_library_is_loaded_for_others() -> None:
         ("image_signature", "_docker"), ("image_verify", "_docker"), ("image_signature", "_custody"),
         ("image_verify", "_custody"), ("image_build", "_custody"), ("image_build", "_signing"),
         ("image_copy", "_docker"), ("image_copy", "_custody"), ("image_signature_info", "_docker"),
+        ("image_resignature", "_docker"), ("image_resignature", "_custody"), ("image_resignature", "_policy"),
         ("image_signature_info", "_custody"), ("signing_key", "_signing"),
         ("key_export", "_signing"), ("signing_key_info", "_signing"),
     ):

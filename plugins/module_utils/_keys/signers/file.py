@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import os
 import typing as t
 from dataclasses import dataclass, field
 
@@ -41,7 +42,8 @@ class FileSigner:
 def load(path: str, *, passphrase: bytes | None, key_id: str | None, dry_run: bool = False) -> FileSigner:
     """Read the key file; C(key_id) is the expected one or None. An exported copy for one use is taken away first.
 
-    Raises KeyFileError: not_found, malformed, passphrase_invalid, key_mismatch, unsupported_algorithm, export_expired.
+    Raises KeyFileError: not_found, malformed, passphrase_invalid, key_mismatch, unsupported_algorithm, export_expired,
+    key_fenced.
     """
     data = read_key_file(path)
     is_exported = EXPORTED in data
@@ -52,6 +54,11 @@ def load(path: str, *, passphrase: bytes | None, key_id: str | None, dry_run: bo
         is_for_one_use = lease.is_for_one_use(data, where=path)
     private = private_key.read_private_key(data, passphrase=passphrase, where=path)
     expect_key_id(private.public.key_id, key_id, where=path)
+    if os.path.lexists(beside := path.removesuffix(".key") + ".pointer.json"):
+        # Few keys are rotated by a ledger.
+        from .. import pointer
+
+        pointer.require(beside, private.public.key_id)
     if is_exported and is_for_one_use and not dry_run:
         lease.consume(path, data)
     return FileSigner(private)

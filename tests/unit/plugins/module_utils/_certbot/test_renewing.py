@@ -77,6 +77,15 @@ def test_revoked_certificate_is_replaced_if_the_reason_says_so(
     assert calls(tmp_path)[0].partition("--no-random-sleep-on-renew")[2].strip() == arguments
 
 
+def test_new_key_is_a_renewal_by_force_and_recorded_so(tmp_path: pathlib.Path) -> None:
+    renewing(tmp_path)
+    written(tmp_path)
+    assert renew(settings(tmp_path), new_key=True).changed
+    said = calls(tmp_path)[0].partition("--no-random-sleep-on-renew")[2].strip()
+    assert said == "--new-key --key-type ecdsa --force-renewal"
+    assert len(read(tmp_path, "journal")["forced"]) == 1
+
+
 def test_failure_stands_in_the_status(tmp_path: pathlib.Path) -> None:
     place(tmp_path, pem("x.example"))
     fake_certbot(tmp_path, "echo no network; exit 4")

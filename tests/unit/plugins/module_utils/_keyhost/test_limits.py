@@ -14,7 +14,7 @@ from ansible_collections.hallmark.signing.plugins.module_utils._custody import j
 from ansible_collections.hallmark.signing.plugins.module_utils._errors import CustodyError, VerificationError
 from ansible_collections.hallmark.signing.plugins.module_utils._keyhost import claim as claims
 from ansible_collections.hallmark.signing.plugins.module_utils._keyhost import limits
-from ansible_collections.hallmark.signing.plugins.module_utils._policy import pattern
+from ansible_collections.hallmark.signing.plugins.module_utils._oci import pattern
 from ansible_collections.hallmark.signing.tests.unit.plugins.module_utils._keyhost.keyhost_bench import (
     DIGEST,
     NAME,

@@ -11,8 +11,9 @@ import typing as t
 
 import pytest
 from ansible_collections.hallmark.signing.plugins.module_utils._errors import FormatError
-from ansible_collections.hallmark.signing.plugins.module_utils._policy import check, enforcers, pattern
-from ansible_collections.hallmark.signing.tests.unit.plugins.module_utils._policy import test_pattern
+from ansible_collections.hallmark.signing.plugins.module_utils._oci import pattern
+from ansible_collections.hallmark.signing.plugins.module_utils._policy import check, enforcers
+from ansible_collections.hallmark.signing.tests.unit.plugins.module_utils._oci import test_pattern
 from ansible_collections.hallmark.signing.tests.unit.plugins.module_utils._policy.policy_bench import (
     Json,
     ca,

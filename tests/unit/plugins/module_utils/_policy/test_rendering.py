@@ -14,10 +14,11 @@ import typing as t
 
 import pytest
 from ansible_collections.hallmark.signing.plugins.module_utils._errors import FormatError
-from ansible_collections.hallmark.signing.plugins.module_utils._policy import enforcers, pattern, rendering
+from ansible_collections.hallmark.signing.plugins.module_utils._oci import pattern
+from ansible_collections.hallmark.signing.plugins.module_utils._policy import enforcers, rendering
 from ansible_collections.hallmark.signing.plugins.module_utils._policy.model import Keyless
+from ansible_collections.hallmark.signing.tests.unit.plugins.module_utils._oci import test_pattern
 from ansible_collections.hallmark.signing.tests.unit.plugins.module_utils._policy import policy_bench as bench
-from ansible_collections.hallmark.signing.tests.unit.plugins.module_utils._policy import test_pattern
 from ansible_collections.hallmark.signing.tests.unit.plugins.module_utils._policy.policy_bench import (
     Json,
     ca,

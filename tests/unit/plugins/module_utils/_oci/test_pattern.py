@@ -9,7 +9,7 @@ import itertools
 
 import pytest
 from ansible_collections.hallmark.signing.plugins.module_utils._errors import FormatError
-from ansible_collections.hallmark.signing.plugins.module_utils._policy import pattern
+from ansible_collections.hallmark.signing.plugins.module_utils._oci import pattern
 from hypothesis import given
 from hypothesis import strategies as st
 

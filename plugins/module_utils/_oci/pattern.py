@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Which repositories a rule of the trust policy is about.
+"""Which repositories are meant, as rules of the trust policy say it.
 
 Four forms, each of which most enforcers have a word for: C(HOST/REPO); C(HOST/NS/**), the repository NS and all below
 it; C(HOST/NS/PREFIX*), the repositories of NS whose last component begins so; C(*.DOMAIN/**), all hosts below a domain,
@@ -16,7 +16,7 @@ import typing as t
 from dataclasses import dataclass
 
 from .._errors import FormatError
-from .._oci import reference as references
+from . import reference as references
 
 Kind = t.Literal["repository", "tree", "prefix", "domain"]
 
