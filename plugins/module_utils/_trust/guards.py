@@ -88,7 +88,8 @@ def canaries_passed(keyring: Keyring, generation: Generation, *, now: datetime.d
         if not one.has_tool:
             continue
         if canary is None or canary.policy_version < generation.policy_versions["published"]:
-            blocks.append(Block("canaries_passed", one.name, f"enforcer {one.name} has not tried images of {generation.name}"))
+            words = f"enforcer {one.name} has not tried images of {generation.name}"
+            blocks.append(Block("canaries_passed", one.name, words))
         elif not canary.passed:
             wrong = [
                 words for is_right, words in (

@@ -28,7 +28,8 @@ from ansible_collections.hallmark.signing.tests.unit.plugins.module_utils._progr
 
 @pytest.mark.parametrize(("command", "arguments", "options"), [
     ("register", [], {}), ("issue", [], {}), ("configure", [], {}), ("deploy", [], {}), ("check", [], {}),
-    ("renew", [], {"forced": False}), ("renew", ["--force"], {"forced": True}),
+    ("renew", [], {"forced": False, "new_key": False}), ("renew", ["--force"], {"forced": True, "new_key": False}),
+    ("renew", ["--new-key"], {"forced": False, "new_key": True}),
     ("revoke", [], {"reason": "unspecified", "key_id": ""}),
     ("revoke", ["--reason", "superseded", "--key-id", "ab"], {"reason": "superseded", "key_id": "ab"}),
 ])
