@@ -95,6 +95,7 @@ def _entries(document: t.Any) -> _Entries:
     entries = document.get("covered")
     if not isinstance(entries, dict) or not all(isinstance(known, dict) for known in entries.values()):
         raise ValueError("its member covered is not what it should be")
-    if not all(type(when) is int for known in entries.values() for when in known.values()):
+    times = [when for known in entries.values() for when in known.values()]
+    if not all(isinstance(when, int) and not isinstance(when, bool) for when in times):
         raise ValueError("it has a time that is none")
     return entries

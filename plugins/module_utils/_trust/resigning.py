@@ -69,8 +69,8 @@ def resign(
         known = frozenset(image for image in batch if cache is not None and cache.is_fresh(image))
         at = time.time()
         done = _work(store, [image for image in batch if image not in known], plan)
-        left = iter(done)
-        yield from (Done(image, True) if image in known else next(left) for image in batch)
+        found = {one.image: one for one in done}
+        yield from (found.get(image) or Done(image, True) for image in batch)
         # Only now: what was signed is told even if this cannot be written.
         if cache is not None and not plan.dry_run:
             cache.add([one.image for one in done if one.is_covered], at=at)

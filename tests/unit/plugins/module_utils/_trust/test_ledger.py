@@ -322,7 +322,6 @@ def test_a_ledger_that_is_missing_is_not_read(path: pathlib.Path) -> None:
     )
 
 
-
 _FOUNDED = {"event": "founded", "format": 1, "fleet": "example"}
 _STAGED: dict[str, t.Any] = {
     "event": "staged", "identity": "release", "generation": 1, "key_id": "a", "algorithm": "ecdsa-p256",

@@ -276,8 +276,8 @@ def test_an_exception_counts_until_it_expires(expires: str, counts: bool) -> Non
     ({"expires": None}, "expires"), ({"expires": ""}, "expires"),
 ])
 def test_an_exception_has_image_owner_and_end(members: dict[str, t.Any], place: str) -> None:
-    action = lambda: out_of_support.read([entry(), entry(**{"image": f"r.io/b@{B}", **members})], now=NOW)  # noqa: E731
-    assert mistakes(action) == [f"out_of_support[1].{place}"]
+    entries = [entry(), entry(**{"image": f"r.io/b@{B}", **members})]
+    assert mistakes(lambda: out_of_support.read(entries, now=NOW)) == [f"out_of_support[1].{place}"]
 
 
 def test_two_exceptions_for_one_image_are_a_mistake() -> None:
