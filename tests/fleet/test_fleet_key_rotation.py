@@ -252,7 +252,14 @@ def test_leaked_key_is_distrusted_everywhere_within_a_minute(drill: Drill, times
     drill.rotate().require()
     leaked = json.loads(drill["s01"].read("/etc/hallmark-signing/s01.pointer.json"))
     public = drill["s01"].read("/etc/hallmark-signing/s01.pub")
-    critical = fleet.group_variables["keysigners"]["rotation_live_images"]
+    proven, unproven = (
+        next(one for one in fleet.group_variables["keysigners"]["rotation_live_images"] if f"/s01-{name}@" in one)
+        for name in ("one", "two")
+    )
+    fleet.group_variables["keysigners"]["rotation_proofs"] = [vouch(drill, proven)]
+    serial = drill["s01"].run([
+        "openssl", "x509", "-noout", "-serial", "-in", f"/etc/letsencrypt/live/s01.{DOMAIN}/cert.pem",
+    ]).stdout.strip().partition("=")[2].lower()
     assert timer_states(drill["s01"]) != {"inactive"}
     more[-1].kill()
     extra = {
@@ -273,14 +280,64 @@ def test_leaked_key_is_distrusted_everywhere_within_a_minute(drill: Drill, times
     policies = {host.name: host.read("/etc/containers/policy.json") for host in drill.enforcers if host is not more[-1]}
     assert len(set(policies.values())) == 1
     assert "".join(public.splitlines()[1:-1])[:40] not in next(iter(policies.values()))
-    assert incident["notes"].keys() >= {"signing_stopped", "resigned"}
-    assert critical
+    assert incident["notes"].keys() >= {"signing_stopped", "resigned", "certificates_revoked"}
+    status = acme.certificate(serial)
+    assert (status["Status"], status["Reason"]) == ("Revoked", 1)
+    # What the builder vouches for runs on; what only the leaked key had signed is denied.
+    assert admits(drill["v01"], proven)
+    assert not admits(drill["v01"], unproven)
     # It comes back, and catches up.
     more[-1].start()
     fleet.play("hallmark.signing.revoke", *WHERE, "--tags", "distrust", "--extra-vars", json.dumps(extra)).require()
     assert drill_incident(drill)["behind"] == []
     refused = stage_again(drill, public)
     assert "no key comes back" in refused
+
+
+def test_ledger_host_rotates_by_itself(drill: Drill) -> None:
+    ledger = drill["ledger"]
+    path = drill.fleet.folder / "schedule.yml"
+    role = {"ansible.builtin.include_role": {"name": "hallmark.signing.rotation"}}
+    path.write_text(json.dumps([{
+        "hosts": "ledger", "become": True, "tasks": [role],
+        "vars": {
+            "rotation_schedule": "hourly", "rotation_metric_path": "/var/lib/metrics/rotation.prom",
+            "rotation_schedule_command": ["/usr/bin/touch", "/var/lib/hallmark-rotation/100% ran"],
+        },
+    }]))
+    drill.fleet.play(path).require()
+    assert drill.fleet.play(path).require().changed == {}
+    said = ledger.run(["systemd-analyze", "security", "--no-pager", "hallmark-rotation.service"], check=False).stdout
+    assert float(said.rpartition("Overall exposure level for hallmark-rotation.service: ")[2].split()[0]) <= 2.5, said
+    shown = ledger.run(["systemctl", "show", "--property=Persistent,RandomizedDelayUSec", "hallmark-rotation.timer"])
+    assert set(shown.stdout.split()) == {"Persistent=yes", "RandomizedDelayUSec=5min"}
+    ledger.run(["systemctl", "start", "hallmark-rotation.service"])
+    assert ledger.exists("/var/lib/hallmark-rotation/100% ran")
+    assert ledger.run(["systemctl", "is-active", "hallmark-rotation.timer"]).stdout.strip() == "active"
+
+
+def vouch(drill: Drill, image: str) -> Json:
+    """Let a builder sign an image; return it as an authority."""
+    path = drill.fleet.folder / "vouch.yml"
+    path.write_text(json.dumps([{
+        "hosts": f"s01.{DOMAIN}", "become": True, "tasks": [
+            {"hallmark.signing.signing_key": {"path": "/srv/builder/builder.key"}},
+            {"hallmark.signing.image_signature": {
+                "images": [image], "signers": [{"private_key_path": "/srv/builder/builder.key"}],
+                "registries": [{"host": drill.registry, "plain_http": True}],
+            }},
+        ],
+    }]))
+    made = drill.fleet.play(path).require().lines
+    public = next(line["result"]["public_key"] for line in made if "public_key" in line["result"])
+    return {"name": "builder", "public_key_content": public}
+
+
+def admits(host: Host, image: str) -> bool:
+    done = host.run(["skopeo", "copy", "--quiet", f"docker://{image}", "dir:/run/once"], check=False)
+    host.run(["rm", "-rf", "/run/once"])
+    assert not done.returncode or "Source image rejected" in done.stderr, done.stderr
+    return not done.returncode
 
 
 def read_pointers(drill: Drill, *names: str) -> dict[str, Json]:
