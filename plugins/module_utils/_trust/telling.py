@@ -83,7 +83,7 @@ def incidents(keyring: Keyring) -> list[Shape]:
             "suspected_since": one["suspected_since"], "distrusted_by_half_at": one["half_at"],
             "distrusted_by_all_at": one["all_at"], "notes": dict(one["notes"]),
             "behind": sorted(
-                each.name for each in keyring.enforcers.values() if each.policy_version < one["policy_version"]
+                each.name for each in keyring.enforcers.values() if not keyring.has(each, one["policy_version"])
             ),
         }
         for (identity, number), one in sorted(keyring.incidents.items())

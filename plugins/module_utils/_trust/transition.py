@@ -81,7 +81,7 @@ def plan(
         return _stage(keyring, request)
     generation = _meant(keyring, request)
     if request.state == "revoked":
-        return _revoke(keyring, request, generation, make_nobody)
+        return _revoke(keyring, request, generation, make_nobody, now)
     if generation.state == request.state:
         return Plan()
     _require_step(generation, request.state)
@@ -271,9 +271,13 @@ def _planned(case: _Case) -> Blocks:
 
 
 def _revoke(
-    keyring: Keyring, request: Request, generation: Generation, make_nobody: t.Callable[[], str]
+    keyring: Keyring, request: Request, generation: Generation, make_nobody: t.Callable[[], str],
+    now: datetime.datetime,
 ) -> Plan:
-    """Distrust a key at once. A published generation takes over, the spare first, if the one that signs is meant."""
+    """Distrust a key at once. If it is the one that signs, a published generation takes over.
+
+    One that every required enforcer trusts comes first, of those the spare.
+    """
     if generation.key_id in keyring.denied:
         return Plan()
     pointer = keyring.pointers.get(request.identity)
@@ -281,7 +285,9 @@ def _revoke(
     others = [one for one in keyring.usable(request.identity) if one.number != generation.number]
     waiting = sorted(
         (one for one in others if one.state == "published" and not one.is_destroying),
-        key=lambda one: (not one.is_spare, one.number),
+        key=lambda one: (
+            bool(guards.acknowledged(keyring, one.policy_versions["published"], now=now)), not one.is_spare, one.number,
+        ),
     )
     if not others and generation.state in TRUSTED and not request.accepts_none:
         raise refused(

@@ -460,6 +460,16 @@ def test_the_spare_takes_over_before_another_published_generation() -> None:
     assert states(book.keyring) == {"release-1": "revoked", "release-2": "published", "release-3": "active"}
 
 
+def test_a_spare_that_enforcers_do_not_trust_yet_comes_last() -> None:
+    book = told("activate 1")
+    stage(book, 2)
+    publish_and_try(book, 2)
+    stage(book, 3, is_spare=True)
+    step(book, "published", 3)
+    step(book, "revoked", 1)
+    assert states(book.keyring) == {"release-1": "revoked", "release-2": "active", "release-3": "published"}
+
+
 def test_without_a_published_generation_nobody_signs() -> None:
     book = told("cover")
     step(book, "revoked", 2)
