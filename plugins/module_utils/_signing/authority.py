@@ -89,6 +89,7 @@ def demand(
     """
     names = {authority.name for authority in authorities}
     single = [authority.name for authority in authorities if not authority.is_generation]
+    single += {authority.name for authority in authorities if authority.is_generation}
     keys = [authority.public.key_id for authority in authorities if authority.public]
     if not authorities:
         raise _invalid("trust", "it names no authority", "Name at least one public key.")

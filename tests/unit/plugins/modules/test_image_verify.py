@@ -18,10 +18,12 @@ from ansible_collections.hallmark.signing.plugins.module_utils._signing import s
 from ansible_collections.hallmark.signing.plugins.module_utils._signing.material import SignerCertificate
 from ansible_collections.hallmark.signing.plugins.module_utils._signing.notary import Notary, Timestamper
 from ansible_collections.hallmark.signing.plugins.module_utils._transparency import log_key, rekor
+from ansible_collections.hallmark.signing.plugins.module_utils._trust import ledger
 from ansible_collections.hallmark.signing.plugins.modules import image_verify
 from ansible_collections.hallmark.signing.tests.unit.fake_registry import FakeRegistry
 from ansible_collections.hallmark.signing.tests.unit.fake_services import FakeLog, FakeStamper
 from ansible_collections.hallmark.signing.tests.unit.plugins.module_utils._signing import certificate_bench as certs
+from ansible_collections.hallmark.signing.tests.unit.plugins.module_utils._trust.rotation_story import at, found, step
 
 ITEM = {"image", "reference", "digest", "verified", "signatures", "authorities", "reasons", "warnings"}
 SIGNATURE = {"format", "digest", "subject", "key_id", "algorithm", "annotations", "created", "authority"}
@@ -87,6 +89,27 @@ def test_signed_image_is_verified(
     assert (signature["format"], signature["key_id"], signature["authority"]) == (
         "sig", public(p256).key_id, "release",
     )
+
+
+def test_identity_of_a_ledger_is_trusted_by_the_keys_that_it_says(
+    run: Run, registry: FakeRegistry, home: pathlib.Path, p256: t.Any, other_p256: t.Any
+) -> None:
+    path = str(home / "ledger.jsonl")
+    with ledger.opened(path, now=at(0)) as book:
+        found(book)
+        step(book, "staged", 1, public_key=public(p256))
+        step(book, "published", 1)
+        step(book, "staged", 2, public_key=public(other_p256))
+        head = ledger.text_of_head(book.head)
+    trust = [{"name": "release", "ledger_path": path, "identity": "release", "ledger_head": head}]
+    signed, by_staged = put(registry, "1", p256), put(registry, "2", other_p256)
+    assert run(signed, trust=trust).result["results"][0]["authorities"] == ["release"]
+    assert set(run(by_staged, trust=trust).codes) == {"signature_invalid"}
+    assert run(signed, trust=[{**trust[0], "ledger_head": "0" * 64}]).codes == ["ledger_mismatch"]
+    assert run(signed, trust=[{**trust[0], "identity": "other"}]).codes == ["not_found"]
+    with ledger.opened(path, now=at(1)) as book:
+        step(book, "revoked", 1, accepts_none=True)
+    assert run(signed, trust=trust).codes == ["key_denied"]
 
 
 def test_key_may_be_given_as_text_and_without_a_name(

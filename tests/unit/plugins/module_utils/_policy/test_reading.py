@@ -8,10 +8,12 @@ from __future__ import annotations
 import contextlib
 import copy
 import datetime
+import pathlib
 import typing as t
 
 import pytest
 from ansible_collections.hallmark.signing.plugins.module_utils._policy import identities, model, reading
+from ansible_collections.hallmark.signing.plugins.module_utils._trust import ledger
 from ansible_collections.hallmark.signing.tests.unit.plugins.module_utils._policy import policy_bench as bench
 from ansible_collections.hallmark.signing.tests.unit.plugins.module_utils._policy.policy_bench import (
     LATER,
@@ -24,6 +26,7 @@ from ansible_collections.hallmark.signing.tests.unit.plugins.module_utils._polic
     public,
     rule,
 )
+from ansible_collections.hallmark.signing.tests.unit.plugins.module_utils._trust.rotation_story import at, found, step
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -103,6 +106,24 @@ def test_generations_in_usable_states_speak_for_one_authority() -> None:
     states = ("published", "active", "retiring")
     usable = [number for number, state in enumerate(identities.STATES, 1) if state in states]
     assert found.authorities[0].keys == tuple(public(f"g{number}") for number in usable)
+
+
+def test_keys_of_a_ledger_speak_for_one_authority(tmp_path: pathlib.Path) -> None:
+    (tmp_path / "home").mkdir(mode=0o700)
+    path = str(tmp_path / "home" / "ledger.jsonl")
+    with ledger.opened(path, now=at(0)) as book:
+        found(book)
+        step(book, "staged", 1, public_key=public("g1"))
+        step(book, "published", 1)
+        step(book, "staged", 2, public_key=public("g2"))
+    release = {"ledger_path": path, "identity": "release"}
+    assert policy(authorities={"release": release}).authorities[0].keys == (public("g1"),)
+    place = f"{AUTHORITY}.ledger_path"
+    for wrong, said in (
+        ({"ledger_path": path}, "it needs an identity"), ({**release, "identity": "other"}, "no generation of it"),
+        ({**release, "ledger_head": "0" * 64}, "holds head"), ({**release, "ledger_path": f"{path}.none"}, "none"),
+    ):
+        assert said in mistakes(document(authorities={"release": wrong}))[place]
 
 
 def test_a_denied_key_is_nobodys() -> None:

@@ -59,6 +59,21 @@ def test_one_key_under_two_names_is_refused(alice: Key) -> None:
         demand([alice.authority, Authority("other", alice.public)])
 
 
+def test_generations_of_one_identity_have_one_name_and_count_once(alice: Key, bob: Key) -> None:
+    generations = [Authority("release", one.public, is_generation=True) for one in (alice, bob)]
+    assert demand(generations).is_satisfiable
+    with pytest.raises(HallmarkError, match="2 is not between 1 and the number of authorities, 1"):
+        demand(generations, threshold=2)
+    assert demand(generations, denied_key_ids=[alice.id]).is_satisfiable
+    assert not demand(generations, denied_key_ids=[alice.id, bob.id]).is_satisfiable
+
+
+def test_generations_share_neither_a_name_nor_a_key_with_others(alice: Key, bob: Key) -> None:
+    for other in (Authority("release", bob.public), Authority("other", alice.public)):
+        with pytest.raises(HallmarkError, match="a name or a key occurs twice"):
+            demand([Authority("release", alice.public, is_generation=True), other])
+
+
 def test_two_keys_under_one_name_are_refused(alice: Key, bob: Key) -> None:
     with pytest.raises(HallmarkError, match="a name or a key occurs twice"):
         demand([alice.authority, Authority("alice", bob.public)])
