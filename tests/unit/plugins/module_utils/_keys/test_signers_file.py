@@ -79,6 +79,21 @@ def test_signer_signs_in_the_scheme_it_is_asked_for(
     assert caught.value.code == "unsupported_algorithm"
 
 
+def test_pointer_beside_the_key_is_obeyed(tmp_path: pathlib.Path, p256: t.Any, private_pem: Write) -> None:
+    path = tmp_path / "release.key"
+    path.write_bytes(private_pem(p256))
+    key_id = file.load(str(path), passphrase=None, key_id=None).public.key_id
+    beside = tmp_path / "release.pointer.json"
+    beside.write_text(f'{{"key_id": "{key_id}", "fence": 1, "suspended": false}}')
+    assert file.load(str(path), passphrase=None, key_id=None).public.key_id == key_id
+    beside.write_text(f'{{"key_id": "{"0" * 64}", "fence": 2, "suspended": false}}')
+    assert _refused(str(path)).code == "key_fenced"
+    # One that leads nowhere is none that allows everything.
+    beside.unlink()
+    beside.symlink_to(tmp_path / "none")
+    assert _refused(str(path)).code == "not_found"
+
+
 def test_signer_needs_no_preparation(key_file: str) -> None:
     signer = file.load(key_file, passphrase=None, key_id=None)
     signer.prepare([b"one", b"two"])

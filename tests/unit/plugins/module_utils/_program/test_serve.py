@@ -139,6 +139,14 @@ def test_other_key_than_the_configured_one_is_refused(host: Host, capsys: pytest
     assert host.run(capsys)[1]["error"]["code"] == "input_invalid"
 
 
+def test_pointer_is_obeyed_once_it_is_there(host: Host, capsys: pytest.CaptureFixture[str]) -> None:
+    path = host.folder / "release.pointer.json"
+    host.configure(pointer_path=str(path))
+    assert host.run(capsys)[0] == 0
+    path.write_text(f'{{"key_id": "{"0" * 64}", "fence": 2, "suspended": false}}')
+    assert host.run(capsys)[1]["error"]["code"] == "key_fenced"
+
+
 @pytest.mark.parametrize(("passphrase", "end"), [
     (PASSPHRASE, b""), (PASSPHRASE, b"\n"), (PASSPHRASE + b"\n", b"\n"), (PASSPHRASE + b"\r", b"\n"),
 ])
