@@ -85,6 +85,11 @@ options:
     type: list
     elements: path
     version_added: "1.0.0"
+  keep_paths:
+    description: Folders below which O(sweep_paths) removes nothing, though a copy there is recorded; such as evidence.
+    type: list
+    elements: path
+    version_added: "1.0.0"
   key_id:
     description: The expected key id; any other key is an error.
     type: str
@@ -242,6 +247,7 @@ def main() -> None:
             "recipient": {"type": "str"},
             "record_path": {"type": "path"},
             "sweep_paths": {"type": "list", "elements": "path"},
+            "keep_paths": {"type": "list", "elements": "path"},
             "key_id": {"type": "str", "no_log": False},
             "format": {"type": "str", "choices": ["pem", "cosign"]},
             **args.passphrase_spec(),
@@ -253,7 +259,7 @@ def main() -> None:
             ("lineage", "private_key_path"), ("lineage", "chain_path"),
         ],
         required_if=[("state", "present", ["lineage", "private_key_path"], True)],
-        required_by={"sweep_paths": ["key_id"]},
+        required_by={"sweep_paths": ["key_id"], "keep_paths": ["sweep_paths"]},
         supports_check_mode=True,
     )
     params = module.params
@@ -323,7 +329,9 @@ def _absent(module: AnsibleModule, exports: export.Exports) -> dict[str, t.Any]:
     removed = exports.retract(params["dest"], params["chain_dest"], key_id=params["key_id"], passphrase=passphrase)
     unidentified: list[str] = []
     if params["sweep_paths"]:
-        swept, unidentified = exports.sweep(params["sweep_paths"], params["key_id"], passphrase=passphrase)
+        swept, unidentified = exports.sweep(
+            params["sweep_paths"], params["key_id"], passphrase=passphrase, keep=params["keep_paths"] or ()
+        )
         removed += [path for path in swept if path not in removed]
     if unidentified:
         module.warn(f"These may hold the key, and could not be told: {', '.join(unidentified)}. Look at them by hand.")

@@ -13,10 +13,12 @@ import json
 import pathlib
 import typing as t
 
+import controller
 import pytest
+import tokens
 from admissions import Admissions, verdicts
-from conftest import DOMAIN
-from fleet import Fleet, Host, Json, Play, Times, docker, wait_until
+from conftest import DOMAIN, ROOT
+from fleet import PLAY_SECONDS, Fleet, Host, Json, Play, Times, docker, wait_until
 from services import Acme
 
 HERE = pathlib.Path(__file__).parent
@@ -30,6 +32,8 @@ ADMISSIONS = 1000
 WHERE = ["--extra-vars", json.dumps({
     "signing_hosts": "keysigners", "trust_policy_hosts": "edges", "rotation_ledger_host": f"ledger.{DOMAIN}",
 })]
+METRICS = "/var/lib/metrics/rotation.prom"
+STAGE_NOW = ["--extra-vars", json.dumps({"rotation_calendar": {"lifetime": 31536000, "stage": 0}})]
 NOW = ["--extra-vars", json.dumps({"rotation_calendar": {"now": True}})]
 
 
@@ -87,7 +91,7 @@ def variables(registry: str, acme: Acme) -> dict[str, Json]:
             }],
         },
         "rotation_registry_options": {"registries": [{"host": registry, "plain_http": True}]},
-        "rotation_canary_repository": f"{registry}/probes/canary",
+        "rotation_canary_repository": f"{registry}/probes/canary", "rotation_metric_path": METRICS,
     }
     return {
         "ledger": common,
@@ -120,6 +124,7 @@ def drill(empty_fleet: Fleet, registry: str, acme: Acme) -> t.Iterator[Drill]:
     hosts["ledger"] = empty_fleet.add(f"ledger.{DOMAIN}", image="enforcer", group="ledger")
     empty_fleet.each(Host.wait, hosts.values())
     empty_fleet.each(lambda host: know(host, registry), [hosts[name] for name in ENFORCERS])
+    hosts["ledger"].run(["mkdir", str(pathlib.PurePath(METRICS).parent)])
     empty_fleet.group_variables.update(variables(registry, acme))
     empty_fleet.play("hallmark.signing.provision", *WHERE).require()
     yield Drill(empty_fleet, registry, hosts)
@@ -163,8 +168,11 @@ def test_it_blocks_and_says_why_while_hosts_are_away_and_goes_on_when_they_are_b
     admissions = t.cast(Admissions, drill.admissions)
     old = docker("commit", drill["v05"].container).stdout.decode().strip()
     storm(drill, "active")
+    drill.rotate("--tags", "stage,report", *STAGE_NOW).require()
+    assert drill.states() == {name: ["active", "staged"] for name in IDENTITIES}
+    storm(drill, "staged")
     drill.rotate("--tags", "stage", *NOW).require()
-    storm(drill, "staged and published")
+    storm(drill, "published")
     admissions.cover()
     # One enforcer freezes while the policy is on its way, and one signer dies before the key that it has is to sign.
     drill["v04"].pause()
@@ -198,15 +206,16 @@ def test_the_former_keys_are_withdrawn_and_destroyed(drill: Drill, times: Times)
     admissions = t.cast(Admissions, drill.admissions)
     former = {one["key_id"] for one in drill.report()["keyring"] if one["generation"] == 1}
 
-    def is_over() -> bool:
-        play = drill.rotate()
+    def is_reached(state: str, *arguments: str) -> bool:
+        play = drill.rotate(*arguments)
         assert play.status == 0, play.reason(f"ledger.{DOMAIN}")
         admissions.cover()
-        return all(states[0] == "retired" for states in drill.states().values())
+        return all(states[0] == state for states in drill.states().values())
 
     with times.of("rotate, from re-signed to retired"):
-        wait_until(is_over, "the end of the rotation", seconds=600)
-    storm(drill, "retired")
+        for state, tags in {"withdrawn": ["--tags", "resign,withdraw,report"], "retired": []}.items():
+            wait_until(lambda: is_reached(state, *tags), f"every former key {state}", seconds=600)  # noqa: B023
+            storm(drill, state)
     assert all(sorted(states)[:2] == ["active", "retired"] for states in drill.states().values()), drill.states()
     for name in IDENTITIES:
         folder = f"/etc/hallmark-signing/{name}.generations"
@@ -244,6 +253,44 @@ def test_ledger_shows_who_did_what_and_its_chain_holds(drill: Drill) -> None:
     assert fences == sorted(set(fences))
 
 
+def test_ledger_host_rotates_by_itself_and_shows_when_it_cannot(
+    drill: Drill, times: Times, collections: pathlib.Path
+) -> None:
+    ledger, unit = drill["ledger"], "hallmark-rotation.service"
+    controller.install(drill.fleet, collections, ledger)
+    path = drill.fleet.folder / "schedule.yml"
+    role = {"ansible.builtin.include_role": {"name": "hallmark.signing.rotation"}}
+    path.write_text(json.dumps([{
+        "hosts": "ledger", "become": True, "tasks": [role], "vars": {
+            "rotation_schedule": "hourly",
+            "rotation_schedule_command": controller.command("hallmark.signing.rotate", WHERE),
+        },
+    }]))
+    drill.fleet.play(path).require()
+    assert drill.fleet.play(path).require().changed == {}
+    said = ledger.run(["systemd-analyze", "security", "--no-pager", unit], check=False).stdout
+    assert float(said.rpartition(f"Overall exposure level for {unit}: ")[2].split()[0]) <= 2.5, said
+    shown = ledger.run(["systemctl", "show", "--property=Persistent,RandomizedDelayUSec", "hallmark-rotation.timer"])
+    assert set(shown.stdout.split()) == {"Persistent=yes", "RandomizedDelayUSec=5min"}
+    assert ledger.run(["systemctl", "is-active", "hallmark-rotation.timer"]).stdout.strip() == "active"
+    before = drill.entries()
+    with times.of("rotate, by the timer's service, nothing due"):
+        ran = ledger.run(["systemctl", "start", unit], check=False, timeout=PLAY_SECONDS)
+    log = ledger.run(["journalctl", "--no-pager", "--unit", unit]).stdout
+    assert ran.returncode == 0, log[-8000:]
+    assert "All is where it should be." in log
+    assert drill.entries() == before
+    assert metrics(ledger)["hallmark_rotation_signers_not_seen"] == 0
+    drill["s03"].kill()
+    assert ledger.run(["systemctl", "start", unit], check=False, timeout=PLAY_SECONDS).returncode != 0
+    assert ledger.run(["systemctl", "is-failed", unit]).stdout.strip() == "failed"
+    assert "signer s03" in ledger.run(["journalctl", "--no-pager", "--unit", unit]).stdout
+    assert metrics(ledger)["hallmark_rotation_signers_not_seen"] == 1
+    assert drill.report()["not_seen"] == [f"s03.{DOMAIN}"]
+    drill["s03"].start()
+    assert drill.entries() == before
+
+
 def test_leaked_key_is_distrusted_everywhere_within_a_minute(drill: Drill, times: Times, acme: Acme) -> None:
     fleet = drill.fleet
     more = [add_enforcer(fleet, f"v{number:02}") for number in range(len(ENFORCERS) + 1, ALL_ENFORCERS + 1)]
@@ -262,7 +309,16 @@ def test_leaked_key_is_distrusted_everywhere_within_a_minute(drill: Drill, times
     ]).stdout.strip().partition("=")[2].lower()
     assert timer_states(drill["s01"]) != {"inactive"}
     more[-1].kill()
+    # Whoever had this host may have had the key of a registry's tokens, too.
+    keeper = fleet.add(f"tokens.{DOMAIN}", group="others")
+    keeper.wait()
+    tokens.serve(keeper)
+    stolen = tokens.token(keeper)
+    assert tokens.status(keeper, stolen) == 200
+    hook = fleet.folder / "tokens.yml"
+    hook.write_text(tokens.replacing(ROOT / "docs" / "rotation.md", keeper))
     extra = {
+        "rotation_registry_token_tasks": str(hook),
         "rotation_identity": "s01", "rotation_generation": leaked["generation"], "rotation_evidence": "INC-1",
         "rotation_reason": "found in a log",
     }
@@ -280,7 +336,12 @@ def test_leaked_key_is_distrusted_everywhere_within_a_minute(drill: Drill, times
     policies = {host.name: host.read("/etc/containers/policy.json") for host in drill.enforcers if host is not more[-1]}
     assert len(set(policies.values())) == 1
     assert "".join(public.splitlines()[1:-1])[:40] not in next(iter(policies.values()))
-    assert incident["notes"].keys() >= {"signing_stopped", "resigned", "certificates_revoked"}
+    assert incident["notes"].keys() >= {
+        "signing_stopped", "credentials_replaced", "resigned", "certificates_revoked",
+    }
+    assert tokens.status(keeper, stolen) == 401
+    assert tokens.status(keeper, tokens.token(keeper)) == 200
+    fleet.discard(keeper)
     status = acme.certificate(serial)
     assert (status["Status"], status["Reason"]) == ("Revoked", 1)
     # What the builder vouches for runs on; what only the leaked key had signed is denied.
@@ -294,26 +355,10 @@ def test_leaked_key_is_distrusted_everywhere_within_a_minute(drill: Drill, times
     assert "no key comes back" in refused
 
 
-def test_ledger_host_rotates_by_itself(drill: Drill) -> None:
-    ledger = drill["ledger"]
-    path = drill.fleet.folder / "schedule.yml"
-    role = {"ansible.builtin.include_role": {"name": "hallmark.signing.rotation"}}
-    path.write_text(json.dumps([{
-        "hosts": "ledger", "become": True, "tasks": [role],
-        "vars": {
-            "rotation_schedule": "hourly", "rotation_metric_path": "/var/lib/metrics/rotation.prom",
-            "rotation_schedule_command": ["/usr/bin/touch", "/var/lib/hallmark-rotation/100% ran"],
-        },
-    }]))
-    drill.fleet.play(path).require()
-    assert drill.fleet.play(path).require().changed == {}
-    said = ledger.run(["systemd-analyze", "security", "--no-pager", "hallmark-rotation.service"], check=False).stdout
-    assert float(said.rpartition("Overall exposure level for hallmark-rotation.service: ")[2].split()[0]) <= 2.5, said
-    shown = ledger.run(["systemctl", "show", "--property=Persistent,RandomizedDelayUSec", "hallmark-rotation.timer"])
-    assert set(shown.stdout.split()) == {"Persistent=yes", "RandomizedDelayUSec=5min"}
-    ledger.run(["systemctl", "start", "hallmark-rotation.service"])
-    assert ledger.exists("/var/lib/hallmark-rotation/100% ran")
-    assert ledger.run(["systemctl", "is-active", "hallmark-rotation.timer"]).stdout.strip() == "active"
+def metrics(host: Host) -> dict[str, float]:
+    """Return what a host shows to its monitoring."""
+    lines = (line.split() for line in host.read(METRICS).splitlines() if not line.startswith("#"))
+    return {name: float(value) for name, value in lines}
 
 
 def vouch(drill: Drill, image: str) -> Json:

@@ -135,19 +135,28 @@ class Exports:
                 removed = self._retract(dest, chain_dest, key_id, passphrase)
         return removed
 
-    def sweep(self, folders: t.Sequence[str], key_id: str, *, passphrase: bytes | None) -> tuple[list[str], list[str]]:
-        """Take every copy of a key away that is recorded or lies below C(folders).
+    def sweep(
+        self, folders: t.Sequence[str], key_id: str, *, passphrase: bytes | None, keep: t.Sequence[str] = ()
+    ) -> tuple[list[str], list[str]]:
+        """Take every copy of a key away that is recorded or lies below C(folders), but for what lies below C(keep).
 
         Return the files that were removed, and those that may hold the key but could not be told.
         """
+        kept = [os.path.join(os.path.realpath(folder), "") for folder in keep]
+
+        def is_meant(path: str) -> bool:
+            # A folder may be searched by a name that leads to it over links; the record has real ones.
+            return not os.path.join(os.path.realpath(os.path.dirname(path)), "").startswith(tuple(kept))
+
         if self._dry_run or not any(made.key_id == key_id for made in self._live.values()):
-            removed, unknown = self._end_all(key_id)
+            removed, unknown = self._end_all(key_id, is_meant)
         else:
             with self._held():
-                removed, unknown = self._end_all(key_id)
-        found = sweep.copies(
-            folders, passphrase=passphrase, take=lambda copy: key_id in copy.key_ids and not self._dry_run
-        )
+                removed, unknown = self._end_all(key_id, is_meant)
+        found = [copy for copy in sweep.copies(
+            folders, passphrase=passphrase,
+            take=lambda copy: key_id in copy.key_ids and is_meant(copy.path) and not self._dry_run,
+        ) if is_meant(copy.path)]
         removed += [copy.path for copy in found if key_id in copy.key_ids]
         unknown += [copy.path for copy in found if copy.unknown and key_id not in copy.key_ids]
         return list(dict.fromkeys(removed)), [path for path in dict.fromkeys(unknown) if path not in removed]
@@ -252,10 +261,10 @@ class Exports:
             self._end(made, "removed" if dest in removed else "gone")
         return removed
 
-    def _end_all(self, key_id: str) -> tuple[list[str], list[str]]:
+    def _end_all(self, key_id: str, is_meant: t.Callable[[str], bool]) -> tuple[list[str], list[str]]:
         removed: list[str] = []
         others: list[str] = []
-        for made in [one for one in self._live.values() if one.key_id == key_id]:
+        for made in [one for one in self._live.values() if one.key_id == key_id and is_meant(one.path)]:
             gone = self._take_away(made)
             # Something that is not known for the copy any more may still hold the key.
             others += [made.path] if made.path not in gone and os.path.lexists(made.path) else []

@@ -826,6 +826,22 @@ def test_sweep_takes_recorded_and_other_copies(dry_run: bool, host: Host, system
     assert (removed, unknown, sorted(os.listdir(below))) == ([str(below / "locked")], [], ["deeper", "other"])
 
 
+@pytest.mark.parametrize("is_link", [False, True])
+def test_sweep_keeps_what_it_is_told_to(is_link: bool, host: Host) -> None:
+    host.make("a")
+    (below := host.home / "below").mkdir()
+    (beside := host.home / "below-not").mkdir()
+    for folder in (below, beside):
+        (folder / "copy").write_bytes(bench.key_pem(host.key))
+    (link := host.home / "link").symlink_to(below)
+    searched = [str(host.home / "below"), str(beside)]
+    keep = [str(host.out), str(link if is_link else below)]
+    assert host.exports().sweep(searched, host.key_id, passphrase=None, keep=keep) == ([str(beside / "copy")], [])
+    assert (below / "copy").exists()
+    assert host.files == ["a"]
+    assert host.events() == ["exported a"]
+
+
 def test_sweep_ends_what_was_used_up(host: Host) -> None:
     host.make(once=True)
     (host.out / "a").unlink()
