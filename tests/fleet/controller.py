@@ -45,5 +45,5 @@ def command(playbook: str, arguments: t.Sequence[str]) -> list[str]:
     return [
         "/usr/bin/env", f"PYTHONPATH=/fleet/{_FOLDER}/libraries", "ANSIBLE_HOST_KEY_CHECKING=false",
         f"ANSIBLE_COLLECTIONS_PATH=/fleet/{_FOLDER}/collections", "LC_ALL=C.UTF-8",
-        "/usr/bin/python3", "-m", "ansible", "playbook", "-i", "/srv/controller/inventory.yml", playbook, *arguments,
+        "/usr/bin/python3", "-m", "ansible.cli.playbook", "-i", "/srv/controller/inventory.yml", playbook, *arguments,
     ]
