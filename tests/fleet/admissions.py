@@ -23,7 +23,7 @@ while :; do
     else got=error; fi
     rm -rf /run/admission
     echo "$begun $wanted $got $image" >>/var/log/admissions
-    sleep 0.4
+    sleep 0.8
   done </fleet/admissions
 done
 """
