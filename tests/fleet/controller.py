@@ -26,8 +26,11 @@ def install(fleet: Fleet, collections: pathlib.Path, host: Host) -> None:
         spec = importlib.util.find_spec(name)
         assert spec is not None
         assert spec.submodule_search_locations is not None
-        (found,) = spec.submodule_search_locations
-        shutil.copytree(found, folder / "libraries" / name, ignore=shutil.ignore_patterns("*.so", "__pycache__"))
+        found = pathlib.Path(*spec.submodule_search_locations)
+        metadata = found.parent.glob(f"{'ansible_core' if name == 'ansible' else name}-*.dist-info")
+        for source in (found, *metadata):
+            ignored = shutil.ignore_patterns("*.so", "__pycache__")
+            shutil.copytree(source, folder / "libraries" / source.name, ignore=ignored)
     shutil.copytree(collections, folder / "collections")
     host.run(["mkdir", "-p", str(pathlib.Path(_KEY).parent)])
     host.write(_KEY, (fleet.folder / "ssh-key").read_text(), mode="0600")
