@@ -24,7 +24,11 @@ from services import Acme
 
 HERE = pathlib.Path(__file__).parent
 LEDGER = "/var/lib/hallmark-signing/ledger.jsonl"
-IDENTITIES = ("s01", "s02", "s03")
+SIGNERS: dict[str, Json] = {
+    "s01": {"signer_key_source": "certbot"}, "s02": {"signer_key_source": "own"},
+    "s03": {"signer_key_source": "own", "signer_algorithm": "rsa-2048", "signer_mode": "0640"},
+}
+IDENTITIES = tuple(SIGNERS)
 ENFORCERS = ("v01", "v02", "v03", "v04", "v05")
 # As many enforcers as the figure of a compromise is about.
 ALL_ENFORCERS = 20
@@ -45,6 +49,8 @@ class Drill:
     def __init__(self, fleet: Fleet, registry: str, hosts: dict[str, Host]) -> None:
         self.fleet, self.registry, self.hosts = fleet, registry, hosts
         self.admissions: Admissions | None = None
+        # The disk of a signer, when its next key was staged.
+        self.backup = ""
 
     def __getitem__(self, name: str) -> Host:
         return self.hosts[name]
@@ -61,6 +67,14 @@ class Drill:
 
     def entries(self) -> list[Json]:
         return [json.loads(line) for line in self["ledger"].read(LEDGER).splitlines()]
+
+    def key(self, identity: str, generation: int) -> str:
+        """Return the key id of a generation."""
+        (found,) = (
+            one["key_id"] for one in self.report()["keyring"]
+            if (one["identity"], one["generation"]) == (identity, generation)
+        )
+        return t.cast(str, found)
 
     def states(self) -> dict[str, list[str]]:
         """Return the states of the generations of each identity, spares left out."""
@@ -118,7 +132,7 @@ def drill(empty_fleet: Fleet, registry: str, acme: Acme) -> t.Iterator[Drill]:
     hosts = {
         name: empty_fleet.add(
             f"{name}.{DOMAIN}", image="enforcer", group="keysigners",
-            variables={"signer_key_source": "certbot" if name == "s01" else "own"},
+            variables=SIGNERS[name],
         )
         for name in IDENTITIES
     }
@@ -157,6 +171,7 @@ def test_first_keys_become_active_in_one_run_and_a_second_changes_nothing(drill:
     assert drill.states() == {name: ["active"] for name in IDENTITIES}
     for name, pointer in drill.pointers().items():
         assert (pointer["generation"], pointer["fence"]) == (1, 1), name
+    assert drill["s03"].entries("/etc/hallmark-signing")["/etc/hallmark-signing/s03.key"].mode == "640"
     before = drill.entries()
     second = drill.rotate().require()
     assert second.changed == {}
@@ -173,13 +188,16 @@ def test_it_blocks_and_says_why_while_hosts_are_away_and_goes_on_when_they_are_b
     drill.rotate("--tags", "stage,report", *STAGE_NOW).require()
     assert drill.states() == {name: ["active", "staged"] for name in IDENTITIES}
     storm(drill, "staged")
-    drill.rotate("--tags", "stage", *NOW).require()
-    storm(drill, "published")
+    drill.backup = docker("commit", drill["s03"].container).stdout.decode().strip()
+    # As if the run had been killed before it took the name away under which it made the key.
+    folder = "/etc/hallmark-signing/s02.generations"
+    drill["s02"].run(["cp", "-p", f"{folder}/{drill.key('s02', 3)}.key", f"{folder}/next.key"])
     admissions.cover()
     # One enforcer freezes while the policy is on its way, and one signer dies before the key that it has is to sign.
     drill["v04"].pause()
     published = drill.rotate("--tags", "publish", *NOW)
     drill["s02"].kill()
+    storm(drill, "published")
     assert published.recap[f"v04.{DOMAIN}"].unreachable
     blocked = drill.rotate(*NOW)
     assert blocked.status != 0
@@ -198,6 +216,7 @@ def test_it_blocks_and_says_why_while_hosts_are_away_and_goes_on_when_they_are_b
     going_on = drill.rotate(*NOW).require()
     times.add("rotate, from published to re-signed, 6 images", going_on.seconds)
     assert drill.entries()[-1]["sequence"] > behind
+    assert not drill["s02"].exists(f"{folder}/next.key")
     assert all(pointer["generation"] != 1 for pointer in drill.pointers().values())
     assert len(set(drill.policies().values())) == 1
     storm(drill, "active and retiring")
@@ -245,8 +264,10 @@ def test_ledger_host_goes_on_by_itself_and_shows_when_it_cannot(
     assert drill["ledger"].run(["systemctl", "is-failed", SERVICE]).stdout.strip() == "failed"
     assert metrics(drill["ledger"])["hallmark_rotation_signers_not_seen"] == 1
     assert drill.report()["not_seen"] == [f"s03.{DOMAIN}"]
-    drill["s03"].start()
     assert drill.entries() == before
+    # It comes back with the disk of before its key was activated: the former key, and the former pointer.
+    drill["s03"].image = drill.backup
+    drill["s03"].replace()
 
 
 def test_nothing_was_denied_and_nothing_foreign_admitted(drill: Drill, times: Times) -> None:
@@ -275,12 +296,19 @@ def test_ledger_shows_who_did_what_and_its_chain_holds(drill: Drill) -> None:
     assert fences == sorted(set(fences))
 
 
+def test_enforcers_join_and_a_signer_from_an_old_disk_obeys_again(drill: Drill) -> None:
+    more = [add_enforcer(drill.fleet, f"v{number:02}") for number in range(len(ENFORCERS) + 1, ALL_ENFORCERS + 1)]
+    drill.fleet.each(Host.wait, more)
+    drill.fleet.each(lambda host: know(host, drill.registry), more)
+    drill.rotate("--tags", "stage,publish,activate,retire").require()
+    assert len({*drill.policies().values()}) == 1
+    # It signs with the key of today, and has no copy of the one that was destroyed.
+    assert read_pointers(drill, "s03")["s03"]["fence"] == 2
+    assert not kept(drill, "s03", drill.key("s03", 1))
+
+
 def test_leaked_key_is_distrusted_everywhere_within_a_minute(drill: Drill, times: Times, acme: Acme) -> None:
-    fleet = drill.fleet
-    more = [add_enforcer(fleet, f"v{number:02}") for number in range(len(ENFORCERS) + 1, ALL_ENFORCERS + 1)]
-    fleet.each(Host.wait, more)
-    fleet.each(lambda host: know(host, drill.registry), more)
-    drill.rotate("--tags", "stage,publish").require()
+    fleet, lost = drill.fleet, drill.enforcers[-1]
     leaked = json.loads(drill["s01"].read("/etc/hallmark-signing/s01.pointer.json"))
     public = drill["s01"].read("/etc/hallmark-signing/s01.pub")
     proven, unproven = (
@@ -291,8 +319,13 @@ def test_leaked_key_is_distrusted_everywhere_within_a_minute(drill: Drill, times
     serial = drill["s01"].run([
         "openssl", "x509", "-noout", "-serial", "-in", f"/etc/letsencrypt/live/s01.{DOMAIN}/cert.pem",
     ]).stdout.strip().partition("=")[2].lower()
-    assert timer_states(drill["s01"]) != {"inactive"}
-    more[-1].kill()
+    assert "active" in timer_states(drill["s01"])
+    for host in drill.enforcers:
+        host.write("/etc/running.json", json.dumps([proven]))
+    fleet.group_variables["keysigners"]["rotation_live_sources"] = [
+        {"name": "file", "command": ["cat", "/etc/running.json"], "query": "[]"},
+    ]
+    lost.kill()
     # Whoever had this host may have had the key of a registry's tokens, too.
     keeper = fleet.add(f"tokens.{DOMAIN}", group="others")
     keeper.wait()
@@ -310,14 +343,15 @@ def test_leaked_key_is_distrusted_everywhere_within_a_minute(drill: Drill, times
     incident = drill.report()["incidents"][-1]
     times.add("revoke, the whole play", play.seconds)
     times.add(f"of it, declared to distrusted by {ALL_ENFORCERS - 1} reachable enforcers", last_distrust(play))
-    assert incident["behind"] == [more[-1].name]
+    assert incident["behind"] == [lost.name]
     # The host that is away is named, and nothing else is wrong.
-    assert [name for name, recap in play.recap.items() if not recap.well] == [more[-1].name], play.output[-4000:]
+    assert [name for name, recap in play.recap.items() if not recap.well] == [lost.name], play.output[-4000:]
     after = json.loads(drill["s01"].read("/etc/hallmark-signing/s01.pointer.json"))
     assert after["key_id"] != leaked["key_id"]
     assert after["fence"] > leaked["fence"]
-    assert timer_states(drill["s01"]) == {"inactive"}
-    policies = {host.name: host.read("/etc/containers/policy.json") for host in drill.enforcers if host is not more[-1]}
+    assert "active" not in timer_states(drill["s01"])
+    assert kept(drill, "s01", leaked["key_id"])
+    policies = {host.name: host.read("/etc/containers/policy.json") for host in drill.enforcers if host is not lost}
     assert len(set(policies.values())) == 1
     assert "".join(public.splitlines()[1:-1])[:40] not in next(iter(policies.values()))
     assert incident["notes"].keys() >= {
@@ -332,11 +366,32 @@ def test_leaked_key_is_distrusted_everywhere_within_a_minute(drill: Drill, times
     assert admits(drill["v01"], proven)
     assert not admits(drill["v01"], unproven)
     # It comes back, and catches up.
-    more[-1].start()
+    lost.start()
     fleet.play("hallmark.signing.revoke", *WHERE, "--tags", "distrust", "--extra-vars", json.dumps(extra)).require()
     assert drill_incident(drill)["behind"] == []
     refused = stage_again(drill, public)
     assert "no key comes back" in refused
+
+
+def test_evidence_stays_until_the_incident_is_closed(drill: Drill) -> None:
+    number = drill_incident(drill)["generation"]
+    leaked = drill.key("s01", number)
+    # While the incident is open, one spare is made and waits; nothing of the leaked key is destroyed.
+    here = ["--limit", f"s01.{DOMAIN},ledger.{DOMAIN}"]
+    drill.rotate("--tags", "stage", *here).require()
+    keys = drill["s01"].entries("/etc/hallmark-signing")
+    drill.rotate("--tags", "stage,retire", *here).require()
+    assert drill["s01"].entries("/etc/hallmark-signing") == keys
+    assert kept(drill, "s01", leaked)
+    tell(drill, {"identity": "s01", "generation": number, "note": "closed"}).require()
+    drill.rotate("--tags", "stage,retire,report", *here)
+    assert not kept(drill, "s01", leaked)
+    assert [(one["state"], one["spare"]) for one in drill.report()["keyring"] if one["identity"] == "s01"][-2:] == [
+        ("staged", True), ("staged", False),
+    ]
+    assert not drill["s01"].exists("/etc/hallmark-signing/s01.generations/spare.key")
+    # The lineage has another key, and can be renewed.
+    storm(drill, "an incident was closed")
 
 
 def schedule(drill: Drill, collections: pathlib.Path) -> None:
@@ -439,11 +494,21 @@ def drill_incident(drill: Drill) -> Json:
 
 def stage_again(drill: Drill, public: str) -> str:
     """Return why the ledger refuses a key."""
-    path = drill.fleet.folder / "stage.yml"
+    said = tell(drill, {"identity": "s01", "state": "staged", "public_key_content": public, "emergency": True})
+    return said.reason(f"ledger.{DOMAIN}")
+
+
+def tell(drill: Drill, what: Json) -> Play:
+    """Tell the ledger something by hand."""
+    path = drill.fleet.folder / "tell.yml"
     path.write_text(json.dumps([{
         "hosts": "ledger", "become": True, "tasks": [{"hallmark.signing.keyring": {
-            "ledger_path": LEDGER, "identity": "s01", "state": "staged", "public_key_content": public,
-            "emergency": True, "author": "drill", "reason": "try",
+            "ledger_path": LEDGER, "author": "drill", "reason": "try", **what,
         }}],
     }]))
-    return drill.fleet.play(path).reason(f"ledger.{DOMAIN}")
+    return drill.fleet.play(path)
+
+
+def kept(drill: Drill, name: str, key_id: str) -> list[str]:
+    """Return where a host that signs has files of a key."""
+    return [path for path in drill[name].entries("/etc/hallmark-signing") if key_id in path]

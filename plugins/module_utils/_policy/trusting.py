@@ -17,6 +17,7 @@ import os
 import typing as t
 
 from .._errors import FormatError, TrustError
+from .._trust import nobody
 from .._trust.keyring import Keyring, Members
 from . import enforcers, installing, reading
 from .model import Policy
@@ -70,6 +71,9 @@ def _filled(name: str, authority: t.Any, keyring: Keyring, ledger_path: str) -> 
     if not usable and identity in keyring.nobody:
         # Every image is denied: nobody has the private half.
         return {**rest, "public_key_content": keyring.nobody[identity]}
+    if not usable and keyring.open_incidents():
+        # A key that leaked is distrusted at once, whoever else is not ready yet.
+        return {**rest, "public_key_content": nobody.of(identity)}
     if not usable:
         raise TrustError(
             code="input_invalid", object=f"policy.authorities.{name}", attempt="fill in the keys of the ledger",

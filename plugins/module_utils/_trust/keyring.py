@@ -234,10 +234,14 @@ class Keyring:
             and rendering.effective.get(enforcer.kind) == enforcer.effective_hash
         )
 
+    def open_incidents(self) -> tuple[tuple[str, int], ...]:
+        """Return the generations that were revoked, and whose incidents are not closed."""
+        return tuple(key for key, one in sorted(self.incidents.items()) if "closed" not in one["notes"])
+
     def is_doomed(self, one: Generation) -> bool:
         """Say whether the private key is to be destroyed; that of a revoked generation is evidence until then."""
         if one.state == "revoked":
-            return "closed" in self.incidents[one.identity, one.number]["notes"]
+            return (one.identity, one.number) not in self.open_incidents()
         return one.is_destroying or one.state in TERMINAL
 
     def holders_of(self, identity: str) -> tuple[Holder, ...]:

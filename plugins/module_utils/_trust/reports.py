@@ -105,12 +105,7 @@ def signers(keyring: Keyring, wanted: Reports) -> t.Iterator[Members]:
                 cause=f"it obeys pointer {one['fence']}, and this ledger made {pointer.fence if pointer else 0} so far",
                 advice="Nothing was written. Use the ledger that made that pointer.",
             )
-        if known and one["fence"] < known.fence:
-            raise TrustError(
-                code="transition_refused", object=one["signer"], attempt="take in what it obeys",
-                cause=f"it obeys pointer {one['fence']}, and obeyed {known.fence} before",
-                advice="Nothing was written. It came back from an old disk: bring the pointer to it again.",
-            )
+        # A lower one than before is that of an old disk: guards wait until the pointer was brought there again.
         yield {"event": "signers", "signers": [{
             "signer": one["signer"], "identity": one["identity"], "fence": one["fence"],
             "key_ids": sorted(one["key_ids"]),

@@ -820,10 +820,13 @@ class Fleet:
         host = dice.pick(self.hosts)
         known = self.ring.holders.get((host.name, host.identity))
         pointer = self.ring.pointers.get(host.identity)
-        fences = [*([known.fence - 1] if known and known.fence else []), (pointer.fence if pointer else 0) + 1]
-        said = {"signer": host.name, "identity": host.identity, "fence": dice.pick(fences), "key_ids": []}
+        foreign = (pointer.fence if pointer else 0) + 1
+        former = [known.fence - 1] if known and known.fence and host.is_up and not host.is_locked_out else []
+        fence = dice.pick([*former, foreign])
+        said = {"signer": host.name, "identity": host.identity, "fence": fence, "key_ids": sorted(host.copies)}
         self._report(reports.signers(self.ring, [said]))
-        raise Violation(f"I3: {host.name} obeys {said['fence']}, and was believed")
+        if fence == foreign:
+            raise Violation(f"I3: {host.name} obeys {fence}, and was believed")
 
     def do_host_down(self, dice: Dice) -> None:
         """A signer cannot be reached, or can again; what it is at goes on meanwhile."""
