@@ -9,6 +9,7 @@ import pathlib
 import typing as t
 
 import pytest
+from ansible_collections.hallmark.signing.plugins.module_utils._trust import nobody
 from ansible_collections.hallmark.signing.plugins.modules import keyring, keyring_info
 from ansible_collections.hallmark.signing.tests.unit.plugins.module_utils._policy.policy_bench import public
 
@@ -195,6 +196,24 @@ def test_spare_takes_over_when_the_key_is_revoked(run: Run, ledger: pathlib.Path
     told = run(state="revoked", generation=1)
     assert states(told) == ["revoked", "active"]
     assert told.result["pointer"]["fence"] == 2
+
+
+def test_a_leaked_key_is_distrusted_whoever_has_no_key_yet(run: Run, ledger: pathlib.Path) -> None:
+    activated(run, ledger, "release")
+    wider = policy(ledger)
+    wider["authorities"]["ci"] = {"ledger_path": str(ledger), "identity": "ci"}
+    wider["rules"].append({"name": "of ci", "images": ["ci.example.org/**"], "any_of": ["ci"]})
+    stage(run, "backup", spare=True)
+    run(state="published", generation=2)
+    assert run(policy=wider).codes == ["input_invalid"]
+    run(state="revoked", generation=1)
+    told = run(policy=wider)
+    stranger = told.result["policy"]["authorities"]["ci"]["public_key_content"]
+    assert stranger == run(policy=wider).result["policy"]["authorities"]["ci"]["public_key_content"]
+    assert stranger != nobody.of("release")
+    assert told.result["policy"]["denied_key_ids"] == [public("release").key_id]
+    run(note="closed", generation=1)
+    assert run(policy=wider).codes == ["input_invalid"]
 
 
 def test_rules_of_people_are_a_version_of_their_own(run: Run, ledger: pathlib.Path) -> None:
