@@ -107,6 +107,7 @@ def _effective(policy: Policy, kind: str) -> str:
         one = found.refused[0]
         raise FormatError(
             code="policy_refused", object=one.policy_path or "policy", attempt=f"express it for {kind}",
-            cause=one.message, advice=f"Nothing was written. {one.instead} Those that are gone are named in removed_enforcers.",
+            cause=one.message,
+            advice=f"Nothing was written. {one.instead} Those that are gone are named in removed_enforcers.",
         )
     return installing.hash_of({name: text.encode() for name, text in found.files.items()})

@@ -124,7 +124,7 @@ def issue(
     subject, by = who(subject), who(by)
     builder = (
         x509.CertificateBuilder().subject_name(subject.full_name).issuer_name(by.full_name)
-        .public_key(subject.key.public_key()).serial_number(x509.random_serial_number())
+        .public_key(subject.key.public_key()).serial_number(x509.random_serial_number() | 1 << 158)
         .not_valid_before(start).not_valid_after(end)
     )
     # Without these, openssl takes a certificate for self-signed that merely has two equal names.
