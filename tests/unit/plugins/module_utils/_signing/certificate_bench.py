@@ -122,6 +122,7 @@ def issue(
 ) -> Cert:
     """Issue one certificate; C(extensions) are OID, DER value, and whether they are critical."""
     subject, by = who(subject), who(by)
+    # Serial numbers of one size, for tests that count bytes.
     builder = (
         x509.CertificateBuilder().subject_name(subject.full_name).issuer_name(by.full_name)
         .public_key(subject.key.public_key()).serial_number(x509.random_serial_number() | 1 << 158)
