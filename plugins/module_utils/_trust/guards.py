@@ -48,9 +48,10 @@ def not_frozen(keyring: Keyring, *, is_emergency: bool) -> Blocks:
     return () if is_emergency else tuple(
         Block(
             "incident_open", f"{identity}-{number}",
-            f"{identity}-{number} was revoked at {incident['declared_at']}, and the incident is not closed",
+            f"{identity}-{number} was revoked at {keyring.incidents[identity, number]['declared_at']}, and the incident "
+            "is not closed",
         )
-        for (identity, number), incident in sorted(keyring.incidents.items()) if "closed" not in incident["notes"]
+        for identity, number in keyring.open_incidents()
     )
 
 

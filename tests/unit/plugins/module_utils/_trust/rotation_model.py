@@ -324,11 +324,12 @@ class Fleet:
         bound = self._bound_names()
         for box in self.boxes.values():
             trusts = self._trusts(box, one.key_id)
-            if box.name in bound and not box.is_unseen and not trusts:
+            is_asked = box.name in bound and not box.is_unseen
+            if is_asked and not trusts:
                 raise Violation(f"I1: {one.name} is to sign, and {box.name} does not trust it")
             version, has_passed = box.tried.get(one.key_id, (0, False))
             is_tried = has_passed and version >= one.policy_versions["published"]
-            if box.name in bound and self.ring.enforcers[box.name].has_tool and not is_tried:
+            if is_asked and self.ring.enforcers[box.name].has_tool and not is_tried:
                 raise Violation(f"I1: {one.name} is to sign, and {box.name} never tried an image of it, or failed")
             if not trusts:
                 box.is_strayed = True
