@@ -74,7 +74,7 @@ def status(host: Host, made: str) -> int:
 
 def replacing(guide: pathlib.Path, host: Host) -> str:
     """Return the tasks of the guide, for the registry that is here."""
-    _before, _, after = guide.read_text().partition("A file for `rotation_registry_token_tasks`")
+    after = guide.read_text().partition("A file for `rotation_registry_token_tasks`")[2]
     tasks = after.partition("```yaml\n")[2].partition("```")[0]
     assert "registry1.example.org" in tasks
     return "---\n" + tasks.replace("registry1.example.org", host.name)

@@ -48,8 +48,8 @@ def not_frozen(keyring: Keyring, *, is_emergency: bool) -> Blocks:
     return () if is_emergency else tuple(
         Block(
             "incident_open", f"{identity}-{number}",
-            f"{identity}-{number} was revoked at {keyring.incidents[identity, number]['declared_at']}, and the incident "
-            "is not closed",
+            f"{identity}-{number} was revoked at {keyring.incidents[identity, number]['declared_at']}, and the "
+            "incident is not closed",
         )
         for identity, number in keyring.open_incidents()
     )
