@@ -157,16 +157,22 @@ class Transport:
         """
         deadline = time.monotonic() + self._settings.timeout
         deadline = deadline if until is None else min(deadline, until)
-        attempt = 0
+        attempt, former = 0, None
         while True:
             try:
                 return self._judge(request, self._send_authorised(request, deadline))
+            except RegistryError as exc:
+                # What went wrong before says more than that no time was left to try again.
+                if former is None or exc.code != "registry_error" or time.monotonic() < deadline:
+                    raise
+                raise former.error from former.__cause__
             except _Transient as exc:
+                former = exc
                 delay = max(exc.delay, _FIRST_DELAY * 2**attempt * random.uniform(0.5, 1.0))
                 attempt += 1
                 if request.retried and attempt < _ATTEMPTS and time.monotonic() + delay < deadline:
                     time.sleep(delay)
-                    # A busy machine wakes late; what went wrong says more than that the time is over.
+                    # A busy machine wakes late.
                     if time.monotonic() < deadline:
                         continue
                 raise exc.error from exc.__cause__

@@ -226,6 +226,8 @@ class Server:
         self._context = context
         self._proxy = proxy
         self._kept: list[Connection] = []
+        # Whether it closes kept connections unannounced; what must not be sent twice goes over new ones then.
+        self._closes_kept = False
 
     def request(
         self, method: str, url: str, headers: t.Mapping[str, str], body: bytes | t.Iterable[bytes] | None,
@@ -246,7 +248,8 @@ class Server:
             raise ValueError("a header has more than one line")
         lines = "".join(f"{name}: {value}\r\n" for name, value in fields.items())
         head = f"{method} {target} HTTP/1.1\r\n{lines}\r\n".encode("latin-1")
-        kept = self._take_kept()
+        is_repeatable = method in _REPEATABLE
+        kept = self._take_kept() if is_repeatable or not self._closes_kept else None
         connection = kept or self._connect(deadline)
         connection.deadline = deadline
         try:
@@ -255,7 +258,8 @@ class Server:
             except (Disconnected, ConnectionError):
                 # A server may close what it kept at the very moment when that is used again. What writes may have been
                 # carried out all the same: whoever writes knows how to go on.
-                if kept is None or method not in _REPEATABLE:
+                self._closes_kept = self._closes_kept or kept is not None
+                if kept is None or not is_repeatable:
                     raise
             connection.close()
             connection = self._connect(deadline)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import socket
+import socketserver
 import ssl
 import threading
 import time
@@ -336,6 +337,27 @@ def test_a_connection_that_was_closed_meanwhile_is_not_used(scripted: Script) ->
     assert fetch(server, url) == b"ok"
     time.sleep(0.1)
     assert fetch(server, url) == b"ok"
+
+
+def test_a_write_is_lost_once_at_most_on_connections_that_were_kept() -> None:
+    class HangsUpAtTheSecond(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            if self.request.recv(65536):
+                self.request.sendall(OK + b"Content-Length: 2\r\n\r\nok")
+            self.request.recv(65536)
+
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), HangsUpAtTheSecond) as service:
+        service.daemon_threads = True
+        threading.Thread(target=service.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{service.server_address[1]}"
+        server = wire.Server(url, None)
+        assert fetch(server, url) == b"ok"
+        # What became of it, nobody knows: whoever writes decides how to go on.
+        with pytest.raises(wire.Disconnected):
+            fetch(server, url, method="PUT")
+        for method in ("POST", "PUT", "PATCH", "GET", "DELETE"):
+            assert fetch(server, url, method=method) == b"ok", method
+        service.shutdown()
 
 
 def test_an_answer_that_was_not_read_closes_its_connection(registry: Start) -> None:
