@@ -35,6 +35,8 @@ class Registries:
         # One probe of the referrers API per registry and run; a registry is in here once it was asked.
         self.has_referrers_api: dict[str, bool] = {}
         self._probes: dict[str, threading.Lock] = {}
+        # Where the empty object was found to be: see C(upload.put()).
+        self.empty_objects: set[str] = set()
 
     @property
     def request_count(self) -> int:

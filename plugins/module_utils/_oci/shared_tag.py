@@ -48,7 +48,7 @@ Plan = t.Callable[[t.Optional[Manifest]], t.Optional[Edit]]
 
 @dataclass(frozen=True)
 class Written:
-    """A change that was written and seen once; C(at) is when, in monotonic seconds."""
+    """A change that was written; C(at) is when, in monotonic seconds."""
 
     tag: Image
     subject: str
@@ -56,21 +56,23 @@ class Written:
     at: float
 
 
-def change(store: Store[Place], tag: Place, subject: str, plan: Plan, *, is_new: bool = False) -> Written | None:
-    """Apply C(plan) to what C(tag) names until a reading shows nothing left to change.
+def change(
+    store: Store[Place], tag: Place, subject: str, plan: Plan, *, likely: tuple[bytes, ...] = (), is_new: bool = False,
+    is_contested: bool = False,
+) -> Written | None:
+    """Apply C(plan) to what C(tag) names, as long as there is anything to change.
 
-    If the tag C(is_new), as far as anybody knows, what will have to be stored for it is stored before it is read.
+    What will C(likely) have to be stored for that is stored before the tag is read; what C(is_new), unasked.
 
-    Returns None if there was nothing to change, else what C(settle()) needs, where others write. Raises
-    RegistryError (write_lost when other writers kept undoing it), and whatever the store and the plan raise.
+    Returns None if there was nothing to change, else what C(settle()) needs, where others write. That reads it again
+    after the window; before, a reading proves nothing, and is made only where a tag C(is_contested), and where nothing
+    is settled. Raises RegistryError (write_lost when other writers kept undoing it), and whatever the store and the
+    plan raise.
     """
     at: float | None = None
     deleted: set[str] = set()
-    stored: set[bytes] = set()
-    likely = plan(None) if is_new else None
-    for blob in likely.blobs if likely else ():
-        store.put_blob(tag, blob, is_new=True)
-        stored.add(blob)
+    for blob in likely:
+        store.put_blob(tag, blob, is_new=is_new)
     with store.exclusive(tag, subject):
         for attempt in range(_ATTEMPTS + 1):
             since = time.monotonic()
@@ -84,8 +86,11 @@ def change(store: Store[Place], tag: Place, subject: str, plan: Plan, *, is_new:
                 # Some registries keep the tag of a manifest that was deleted by its digest.
                 edit = edit.emptied if edit.emptied is not None and present.digest in deleted else edit
                 deleted.add(present.digest)
-            edit = replace(edit, blobs=tuple(blob for blob in edit.blobs if blob not in stored))
-            at = _write(store, tag, present, edit, since) or at
+            edit = replace(edit, blobs=tuple(blob for blob in edit.blobs if blob not in likely))
+            written = _write(store, tag, present, edit, since)
+            at = written or at
+            if written is not None and not is_contested and edit.raw is not None and store.settle_seconds(tag):
+                return Written(tag, subject, plan, written)
             if attempt:
                 time.sleep(random.uniform(0.0, 0.05 * 2**attempt))
     raise _lost(tag)
@@ -127,13 +132,20 @@ def settle(store: Store[Image], written: t.Sequence[Written]) -> None:
     for _round in range(_ROUNDS):
         if not pending:
             return
-        wait = max(one.at + store.settle_seconds(one.tag) for one in pending) - time.monotonic()
-        if wait > 0:
-            time.sleep(wait)
-        mended = [change(store, one.tag, one.subject, one.plan) for one in pending]
+        wait(store, pending)
+        # Whoever met others here takes turns with them until each has seen its own.
+        mended = [change(store, one.tag, one.subject, one.plan, is_contested=True) for one in pending]
         pending = [one for one in mended if one is not None]
     if pending:
         raise _lost(pending[0].tag)
+
+
+def wait(store: Store[Image], written: t.Sequence[Written]) -> None:
+    """Wait until a reading says whether these changes are believed in."""
+    until = max((one.at + store.settle_seconds(one.tag) for one in written), default=0.0)
+    left = until - time.monotonic()
+    if left > 0:
+        time.sleep(left)
 
 
 def _lost(tag: Image) -> RegistryError:

@@ -14,6 +14,7 @@ from urllib.parse import urlencode
 
 from .._errors import RegistryError
 from .digest import digest_of
+from .manifest import EMPTY_OBJECT
 from .reference import Reference
 from .registry import Registries, manifest_path, pull_scope, push_scope, uploads_path
 from .transport import Content, Request
@@ -29,11 +30,17 @@ def put(
     """Store a blob unless it is there, and return its digest. Raises RegistryError.
 
     What cannot be there yet (C(is_new)) is stored without asking. All else is asked for, however small: storing it once
-    more would disturb others who refer to it at this moment.
+    more would disturb others who refer to it at this moment. The empty object, which all bundles share, is asked for
+    until a repository once had it: a registry that has lost it since refuses what refers to it.
     """
     digest = digest_of(data, algorithm=algorithm)
+    where = f"{image.name}@{digest}"
+    if where in registries.empty_objects:
+        return digest
     if is_new or not registries.has_digest(image, digest):
         send_whole(registries, image, data, digest)
+    elif data == EMPTY_OBJECT:
+        registries.empty_objects.add(where)
     return digest
 
 

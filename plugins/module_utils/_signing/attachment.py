@@ -57,11 +57,12 @@ def sig_layer(
 
 
 def add_sig(
-    store: Store[Image], image: Image, digest: str, layers: t.Sequence[Layer], *, is_first: bool = False
+    store: Store[Image], image: Image, digest: str, layers: t.Sequence[Layer], *,
+    present: t.Sequence[str] | None = None,
 ) -> Written | None:
-    """Add layers to the C(.sig) manifest of C(digest), keeping all that are there, and read them back.
+    """Add layers to the C(.sig) manifest of C(digest), keeping all that are there.
 
-    C(is_first) says that none was there a moment ago, which saves requests and decides nothing.
+    C(present) are the digests of those that were there a moment ago, which saves requests and decides nothing.
     Returns what C(shared_tag.settle()) wants. Raises RegistryError (write_lost when others kept overwriting the tag).
     """
     if not has_signature_tag(digest):
@@ -71,14 +72,14 @@ def add_sig(
             advice="Sign it with formats: [bundle].",
         )
     for content in {layer.payload: None for layer in layers}:
-        store.put_blob(image, content, is_new=is_first)
+        store.put_blob(image, content, is_new=present is not None and not present)
     tag = image.tagged(signature_tag(digest))
-    return merge_layers(store, tag, digest, [layer.descriptor for layer in layers], is_first=is_first)
+    return merge_layers(store, tag, digest, [layer.descriptor for layer in layers], present=present)
 
 
 def merge_layers(
     store: Store[Image], tag: Image, digest: str, layers: t.Sequence[Descriptor], *, model: Manifest | None = None,
-    is_first: bool = False,
+    present: t.Sequence[str] | None = None,
 ) -> Written | None:
     """Add layers, whose blobs are there, to the manifest of a tag such as C(.sig), keeping all that it has.
 
@@ -89,7 +90,8 @@ def merge_layers(
         have = {layer_identity(entry) for entry in present}
         return [*present, *(layer for layer in layers if layer_identity(layer) not in have)]
 
-    return _change_layers(store, tag, digest, wanted, model=model, is_first=is_first)
+    likely = () if present is None else (_config_of([*present, *(layer.digest for layer in layers)]),)
+    return _change_layers(store, tag, digest, wanted, model=model, likely=likely, is_new=not present)
 
 
 def remove_sig(
@@ -118,7 +120,7 @@ def is_layer_of(layer: Descriptor, candidate: Candidate) -> bool:
 
 def _change_layers(
     store: Store[Image], tag: Image, digest: str, change: t.Callable[[tuple[Descriptor, ...]], list[Descriptor]],
-    *, model: Manifest | None = None, is_first: bool = False,
+    *, model: Manifest | None = None, likely: tuple[bytes, ...] = (), is_new: bool = False,
 ) -> Written | None:
 
     def plan(found: Manifest | None) -> shared_tag.Edit | None:
@@ -133,21 +135,26 @@ def _change_layers(
         edit = _manifest_of(wanted, found)
         return edit if wanted else shared_tag.Edit(None, emptied=edit)
 
-    return shared_tag.change(store, tag, digest, plan, is_new=is_first)
+    return shared_tag.change(store, tag, digest, plan, likely=likely, is_new=is_new)
 
 
 def _manifest_of(layers: list[Descriptor], former: Manifest | None) -> shared_tag.Edit:
-    config = _strict_json.dumps({
-        "architecture": "",
-        "created": _ZERO_TIME,
-        "history": [{"created": _ZERO_TIME} for _layer in layers],
-        "os": "",
-        "rootfs": {"type": "layers", "diff_ids": [layer.digest for layer in layers]},
-        "config": {},
-    })
+    config = _config_of([layer.digest for layer in layers])
     raw = manifests.encode_image(
         config=Descriptor(manifests.OCI_CONFIG, digest_of(config), len(config)),
         layers=layers,
         annotations=former.annotations if former else None,
     )
     return shared_tag.Edit(raw, blobs=(config,))
+
+
+def _config_of(layers: t.Sequence[str]) -> bytes:
+    """Return the config for layers of these digests."""
+    return _strict_json.dumps({
+        "architecture": "",
+        "created": _ZERO_TIME,
+        "history": [{"created": _ZERO_TIME} for _layer in layers],
+        "os": "",
+        "rootfs": {"type": "layers", "diff_ids": list(layers)},
+        "config": {},
+    })

@@ -124,10 +124,11 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Present:
-    """The signatures of one digest in one format, and the digests of those that cannot be read."""
+    """The signatures of one digest in one format, the digests of those that cannot be read, and of all in order."""
 
     candidates: list[Candidate]
     unreadable: list[str]
+    digests: list[str]
 
 
 class Work:
@@ -175,6 +176,7 @@ class Work:
         return Present(
             [one for one in found if isinstance(one, Candidate)],
             [one.signature or "" for one in found if isinstance(one, HallmarkError)],
+            [one.digest if isinstance(one, Candidate) else one.signature or "" for one in found],
         )
 
     def wrote(self, written: Written | None) -> None:
@@ -205,7 +207,7 @@ def sign_image(store: Store[Image], image: str, wish: Wish) -> Outcome:
             with store.exclusive(resolved, subject.digest):
                 present = {format: work.read(resolved, subject.digest, format) for format in FORMATS}
                 if "sig" in wish.formats:
-                    _sign_sig(work, resolved, subject, wish, present["sig"].candidates)
+                    _sign_sig(work, resolved, subject, wish, present["sig"])
                 if "bundle" in wish.formats:
                     _sign_bundle(work, resolved, subject, wish, present["bundle"].candidates)
             _warn_of_hidden(work, resolved, subject.digest, wish, present)
@@ -227,16 +229,14 @@ def settle(store: Store[Image], outcome: Outcome) -> Outcome:
     return outcome
 
 
-def _sign_sig(
-    work: Work, image: Image, subject: Descriptor, wish: Wish, present: t.Sequence[Candidate]
-) -> None:
+def _sign_sig(work: Work, image: Image, subject: Descriptor, wish: Wish, present: Present) -> None:
     content = wish.messages(image, subject.digest)["sig"]
     claim = payload.decode(content, where=image.name)
     layers: list[attachment.Layer] = []
     notes: list[Signature] = []
     for signer in wish.signers:
         existing = next((
-            one for one in present if _is_like(one, signer, wish, image) and _claims(one, claim)
+            one for one in present.candidates if _is_like(one, signer, wish, image) and _claims(one, claim)
         ), None)
         if existing is None:
             # In a dry run nobody is asked: a service or program may count and record what it signs.
@@ -248,7 +248,7 @@ def _sign_sig(
         digest = existing.digest if existing else layers[-1].descriptor.digest
         notes.append(_signature(signer, "sig", digest, subject, wish, created=existing is None))
     if layers and not wish.dry_run:
-        work.wrote(attachment.add_sig(work.store, image, subject.digest, layers, is_first=not present))
+        work.wrote(attachment.add_sig(work.store, image, subject.digest, layers, present=present.digests))
     work.note(notes)
 
 

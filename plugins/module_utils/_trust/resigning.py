@@ -103,21 +103,35 @@ def _begin(store: Store[Image], image: Reference, plan: Plan) -> Done | _Signed:
 
 
 def _end(store: Store[Image], signed: _Signed, plan: Plan) -> Done:
-    """Believe in what was written when it is there after the wait, and verifies by the key that signed."""
+    """Believe in what was written when, after the wait, it verifies by the key that signed."""
+    from .._oci import shared_tag
     from .._signing import sign
 
-    found, wish = signed.found, t.cast("Wish", plan.wish)
-    outcome = sign.settle(store, signed.outcome)
+    found, outcome, wish = signed.found, signed.outcome, t.cast("Wish", plan.wish)
     reasons, warnings = outcome.reasons, (*found.warnings, *outcome.warnings)
     if not reasons:
         (signer,) = wish.signers
         by_signer = [one for one in plan.terms.staying if one.public and one.public.key_id == signer.public.key_id]
         try:
             demands = {format: plan.terms.demand(by_signer, [format]) for format in found.formats}
-            now = coverage.confirm(store, found, demands)
+            shared_tag.wait(store, outcome.written)
+            now = coverage.confirm(store, _written(signed), demands)
+            if not now.is_covered:
+                # Others took something away: it is put back, and has to stay, as for everybody who signs.
+                reasons = sign.settle(store, outcome).reasons
+                now = now if reasons else coverage.confirm(store, _written(signed), demands)
             if now.is_covered:
                 return Done(found.image, True, outcome.changed, warnings=warnings)
-            reasons = now.reasons
+            reasons = reasons or now.reasons
         except HallmarkError as exc:
             reasons = (exc.as_reason(),)
     return Done(found.image, False, outcome.changed, reasons, warnings)
+
+
+def _written(signed: _Signed) -> Coverage:
+    """Return what was lacking, and what was signed though it was not: the formats are the same for a whole index."""
+    wanted = {subject: dict.fromkeys(formats) for subject, formats in signed.found.lacking.items()}
+    for one in signed.outcome.signatures:
+        if one.created:
+            wanted.setdefault(one.subject, {})[one.format] = None
+    return replace(signed.found, lacking={subject: tuple(formats) for subject, formats in wanted.items()})

@@ -549,6 +549,23 @@ def test_no_other_answer_means_stored(registry: Start, connect: Connect, status:
     fails("registry_error", store)
 
 
+def test_the_empty_object_is_asked_for_until_a_repository_has_it(registry: Start, connect: Connect) -> None:
+    fake = registry()
+    client = connect()
+    here, there = (Reference(fake.host, name, "1") for name in ("here", "there"))
+    asked = []
+    for image, data, algorithm in (
+        (here, b"{}", "sha256"), (here, b"{}", "sha256"), (here, b"{}", "sha256"), (there, b"{}", "sha256"),
+        (here, b"{}", "sha512"), (here, b"x", "sha256"), (here, b"x", "sha256"), (here, b"x", "sha256"),
+    ):
+        before = len(fake.requests("HEAD", "/blobs/"))
+        client.put_blob(image, data, algorithm=algorithm)
+        asked.append(len(fake.requests("HEAD", "/blobs/")) - before)
+    assert asked == [1, 1, 0, 1, 1, 1, 1, 1]
+    assert set(fake.blobs["there"].values()) == {b"{}"}
+    assert digest_of(b"{}", algorithm="sha512") in fake.blobs["here"]
+
+
 def test_a_manifest_whose_blobs_are_missing_is_refused(registry: Start, connect: Connect) -> None:
     fake = registry()
     fake.put_image("other", "1")

@@ -241,7 +241,10 @@ def play(
         def work() -> None:
             store: t.Any = Shared(world)
             try:
-                written = shared_tag.change(store, TAG, "subject", adding(name, blobs=blobs), is_new=is_new)
+                plan = adding(name, blobs=blobs)
+                edit = plan(None) if is_new else None
+                likely = edit.blobs if edit else ()
+                written = shared_tag.change(store, TAG, "subject", plan, likely=likely, is_new=is_new)
                 shared_tag.settle(store, [] if written is None else [written])
                 told.add(digest_of(name.encode()))
             except HallmarkError as exc:
@@ -438,11 +441,52 @@ def test_what_is_always_undone_is_an_error(monkeypatch: pytest.MonkeyPatch) -> N
             self._world.step()
 
     def work(store: t.Any) -> None:
-        shared_tag.change(t.cast(t.Any, Undone(store._world)), TAG, "s", adding("x", blobs=False))
+        undone = t.cast(t.Any, Undone(store._world))
+        written = shared_tag.change(undone, TAG, "s", adding("x", blobs=False))
+        assert written is not None
+        shared_tag.settle(undone, [written])
 
     with pytest.raises(RegistryError) as caught:
         alone(monkeypatch, work)
     assert (caught.value.code, caught.value.object) == ("write_lost", str(TAG))
+
+
+def test_where_nothing_is_settled_each_change_is_read_back_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Unsettled(Shared):
+        def settle_seconds(self, image: Reference) -> float:
+            return 0.0
+
+    class Undone(Unsettled):
+        def put_manifest(self, *_arguments: t.Any, **_options: t.Any) -> None:
+            self._world.step()
+
+    def work(kind: type[Shared]) -> t.Callable[[t.Any], None]:
+        return lambda store: t.cast(None, shared_tag.change(
+            t.cast(t.Any, kind(store._world)), TAG, "s", adding("x", blobs=False)
+        ))
+
+    assert listed(alone(monkeypatch, work(Unsettled)).tag) == {digest_of(b"x")}
+    with pytest.raises(RegistryError) as caught:
+        alone(monkeypatch, work(Undone))
+    assert (caught.value.code, caught.value.object) == ("write_lost", str(TAG))
+
+
+def test_a_batch_reads_each_tag_once_before_and_once_after_the_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Counting(Shared):
+        reads: t.ClassVar[list[float]] = []
+
+        def find_manifest(self, image: Reference) -> Manifest | None:
+            self.reads.append(self._world.now)
+            return super().find_manifest(image)
+
+    def work(store: t.Any) -> None:
+        counting = t.cast(t.Any, Counting(store._world))
+        written = shared_tag.change(counting, TAG, "s", adding("x", blobs=False))
+        assert written is not None
+        shared_tag.settle(counting, [written])
+
+    alone(monkeypatch, work)
+    assert Counting.reads == [1000.0, 1000.0 + WINDOW]
 
 
 def test_removing_the_last_entry_takes_the_tag_away(monkeypatch: pytest.MonkeyPatch) -> None:

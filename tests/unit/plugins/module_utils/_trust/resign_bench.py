@@ -62,9 +62,11 @@ class World(Bench):
         for image in images or (self.reference,):
             assert sign.sign_image(self.store(), str(image), wish).reasons == ()
 
+    settle_seconds = 0.0
+
     def store(self) -> Images:
         """A new run."""
-        return Images(RegistrySettings(AuthFile("none", {}), timeout=20.0))
+        return Images(RegistrySettings(AuthFile("none", {}), timeout=20.0, settle_seconds=self.settle_seconds))
 
     def terms(self, *, trust: t.Sequence[str] = ("old", "new"), stay: t.Sequence[str] = ("new",), signer: str = "",
               **further: t.Any) -> coverage.Terms:

@@ -11,7 +11,9 @@ import typing as t
 
 import pytest
 from ansible_collections.hallmark.signing.plugins.module_utils._errors import CustodyError
+from ansible_collections.hallmark.signing.plugins.module_utils._oci import shared_tag
 from ansible_collections.hallmark.signing.plugins.module_utils._signing import sign
+from ansible_collections.hallmark.signing.plugins.module_utils._signing.candidate import signature_tag
 from ansible_collections.hallmark.signing.plugins.module_utils._trust import coverage_cache, resigning
 from ansible_collections.hallmark.signing.tests.unit.fake_registry import Fault, Seen
 from ansible_collections.hallmark.signing.tests.unit.plugins.module_utils._signing.signing_bench import codes
@@ -127,6 +129,23 @@ def test_an_index_with_an_image_that_is_not_proven_stays_as_it_was(world: World)
     assert all(world.verifies("new", one) == ["sig", "bundle"] for one in (index, *children))
 
 
+def test_re_signing_takes_few_requests(world: World) -> None:
+    world.settle_seconds = 0.1
+    images = world.images(1)
+    world.signed(key("old"), *images)
+    before = len(world.registry.log)
+    assert outcome(world.resign(*images)) == [(True, True)]
+    sent = [f"{seen.method} {seen.path}" for seen in world.registry.log[before:]]
+    # Each more is paid for with every image of a live set, by the registry above all.
+    assert len(sent) <= 22, sent
+    # After the wait, each format is read once, and that is what is verified.
+    digest = str(images[0].digest)
+    tag = digest.replace(":", "-")
+    assert sent[-2] == f"GET /v2/fleet/app0/manifests/{tag}.sig"
+    assert sent[-1] in (f"GET /v2/fleet/app0/referrers/{digest}", f"GET /v2/fleet/app0/manifests/{tag}")
+    assert sent[-2] not in sent[sent.index(sent[-2].replace("GET", "PUT")):-2]
+
+
 def test_without_a_signer_it_is_a_plan(world: World) -> None:
     world.signed(key("old"))
     written = world.written
@@ -156,17 +175,56 @@ def test_a_signature_that_the_registry_loses_again_does_not_cover(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     world.signed(key("old"))
-    genuine = sign.settle
-
-    def settle(store: t.Any, one: sign.Outcome) -> sign.Outcome:
-        settled = genuine(store, one)
-        world.manifests.pop(world.sig_tag)
-        return settled
-
-    monkeypatch.setattr(sign, "settle", settle)
+    losing(world, monkeypatch, times=2)
     (done,) = world.resign()
     assert (done.is_covered, done.changed) == (False, True)
     assert "no_signatures" in codes(done.reasons)
+
+
+def test_a_signature_that_another_writer_took_away_is_put_back(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    world.signed(key("old"))
+    world.settle_seconds = 0.3
+    losing(world, monkeypatch, times=1)
+    (done,) = world.resign()
+    assert (done.is_covered, done.changed, done.reasons) == (True, True, ())
+    assert world.verifies("new") == ["sig", "bundle"]
+
+
+def test_what_is_put_back_and_lost_again_does_not_cover(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    world.signed(key("old"))
+    world.settle_seconds = 0.1
+    losing(world, monkeypatch, times=1_000)
+    (done,) = world.resign()
+    assert (done.is_covered, done.changed) == (False, True)
+    assert codes(done.reasons) == ["write_lost"]
+
+
+def test_what_is_signed_beyond_what_was_lacking_is_confirmed_too(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    index, (first, second) = world.index()
+    world.signed(key("old"), index, first, second)
+    # Each lacks another format, and so each gets both.
+    world.signed(key("other"), index, first, formats=("sig",))
+    world.signed(key("other"), second, formats=("bundle",))
+    tag = signature_tag(str(first.digest))
+    losing(world, monkeypatch, times=2, tag=tag)
+    (done,) = world.resign(index, trust=("old", "new", "other"), stay=("new", "other"))
+    assert (done.is_covered, done.changed) == (False, True)
+    assert codes(done.reasons) == ["no_signatures"]
+
+
+def losing(world: World, monkeypatch: pytest.MonkeyPatch, *, times: int, tag: str = "") -> None:
+    """Let somebody take the signatures in the old format away, so often, while we wait."""
+    genuine, left = shared_tag.wait, [None] * times
+
+    def wait(store: t.Any, written: t.Any) -> None:
+        genuine(store, written)
+        if left:
+            left.pop()
+            world.manifests.pop(tag or world.sig_tag, None)
+
+    monkeypatch.setattr(shared_tag, "wait", wait)
 
 
 def test_a_kill_in_the_middle_loses_nothing(world: World) -> None:
