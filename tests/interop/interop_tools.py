@@ -139,7 +139,7 @@ class Ansible:
     ) -> Run:
         """Run plays; C(hosts) maps names to variables, all of them this machine."""
         number = next(self._numbers)
-        book, results = self.folder / f"play-{number}.json", self.folder / f"play-{number}.results"
+        book = self.folder / f"play-{number}.json"
         # The record of exports of this machine is not that of tests.
         defaults = {**NOBODY_ELSE, "hallmark.signing.key_export": {"record_path": str(self.folder / "exports.jsonl")}}
         book.write_text(json.dumps([
@@ -150,9 +150,19 @@ class Ansible:
         inventory.write_text(json.dumps({
             "all": {"hosts": {name: {**common, **own} for name, own in (hosts or {"localhost": {}}).items()}}
         }))
+        return self.playbook(
+            str(book), inventory, arguments=arguments, environment=environment, wrapper=wrapper, timeout=timeout
+        )
+
+    def playbook(
+        self, book: str, inventory: pathlib.Path, *, arguments: t.Sequence[str] = (),
+        environment: t.Mapping[str, str] | None = None, wrapper: t.Sequence[str] = (), timeout: float = 180.0,
+    ) -> Run:
+        """Run a playbook, by its path or its name, for an inventory."""
+        results = self.folder / f"results-{next(self._numbers)}"
         done = subprocess.run(
             [
-                *wrapper, sys.executable, "-m", "ansible", "playbook", "-i", str(inventory), str(book),
+                *wrapper, sys.executable, "-m", "ansible", "playbook", "-i", str(inventory), book,
                 "--forks", "8", *arguments,
             ],
             env={**self.environment, "HALLMARK_RESULTS": str(results), **(environment or {})},

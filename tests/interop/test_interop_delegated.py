@@ -10,7 +10,6 @@ import base64
 import json
 import pathlib
 import secrets
-import subprocess
 import sys
 import typing as t
 
@@ -159,24 +158,21 @@ def test_playbook_release_has_it_signed_by_a_key_host(hosts: Hosts, registry: Re
         "release_key": {**hosts.signing, "repositories": [f"{registry.host}/interop/**"], "key_id": hosts.key.key_id},
     }
 
-    def release(*arguments: str, **changed: t.Any) -> subprocess.CompletedProcess[str]:
+    def release(*arguments: str, **changed: t.Any) -> Run:
         variables.write_text(json.dumps({**settings, **changed}))
-        return subprocess.run(
-            [sys.executable, "-m", "ansible", "playbook", "-i", str(inventory), "hallmark.signing.release",
-             "-e", f"@{variables}", *arguments],
-            env=hosts.ansible.environment, cwd=hosts.folder, capture_output=True, text=True, timeout=180, check=False,
+        return hosts.ansible.playbook(
+            "hallmark.signing.release", inventory, arguments=["-e", f"@{variables}", *arguments]
         )
 
     # Nothing is signed, on either host, in check mode and outside of the patterns.
     before = _stored(registry, image)
     checked = release("--check")
-    assert checked.returncode == 0, checked.stdout
+    checked.require()
     refused = release(release_key={**hosts.signing, "repositories": ["registry.example.org/**"]})
-    assert refused.returncode != 0
+    assert refused.status != 0
     assert "registry.example.org/**" in refused.stdout
     assert (_stored(registry, image), hosts.entries) == (before, ())
-    released = release()
-    assert released.returncode == 0, released.stdout
+    release().require()
     assert len(hosts.entries) == 2
     assert hosts.reached_for == []
     modules.succeed("image_verify", images=[image], trust=[hosts.key.authority], annotations=ANNOTATIONS)
