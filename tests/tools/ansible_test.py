@@ -18,7 +18,9 @@ import subprocess
 import sys
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-COPY = ROOT / ".work" / "ansible-test" / "ansible_collections" / "hallmark" / "signing"
+# Sanity and integration tests may run at a time.
+FOLDER = ROOT / ".work" / "ansible-test" / sys.argv[1]
+COPY = FOLDER / "ansible_collections" / "hallmark" / "signing"
 KEPT = ("tests/output", ".git")
 # It downloads its pip installer from a host that closed networks do not reach; any version will do.
 GET_PIP = '''
@@ -69,7 +71,7 @@ def bootstrap(home: pathlib.Path) -> None:
 def main() -> int:
     """Run ansible-test with the given words; fail where it silently tests nothing."""
     mirror()
-    home = ROOT / ".work" / "ansible-test" / "home"
+    home = FOLDER / "home"
     bootstrap(home)
     binaries = pathlib.Path(sys.executable).parent
     # Shims of Pythons that are not there confuse it.

@@ -31,8 +31,22 @@ as_root() {
   fi
 }
 
+# one_at_a_time NAME COMMAND... - parts of the tests may run beside each other, and want the same things.
+one_at_a_time() {
+  local status=0 lock
+  mkdir -p "$work"
+  exec {lock}>"$work/$1.lock"
+  flock "$lock"
+  shift
+  "$@" || status=$?
+  exec {lock}>&-
+  return "$status"
+}
+
 # need_packages NAME[:FILE]... - install the Debian packages whose program (default: of the same name) is missing.
-need_packages() {
+need_packages() { one_at_a_time apt need_these_packages "$@"; }
+
+need_these_packages() {
   local entry missing=()
   usable_python >/dev/null || missing+=(python3 python3-venv)
   for entry in ca-certificates:/usr/sbin/update-ca-certificates "$@"; do
@@ -81,7 +95,9 @@ python_of() { printf '%s/venv-%s/bin/python\n' "$work" "$1"; }
 python_version() { "$(python_of "$1")" -c 'import sys; print("%d.%d" % sys.version_info[:2])'; }
 
 # need_venv NAME REQUIREMENT... - a virtual environment with exactly these; made anew when they change.
-need_venv() {
+need_venv() { one_at_a_time "venv-$1" need_this_venv "$@"; }
+
+need_this_venv() {
   local name=$1 venv=$work/venv-$1 python
   shift
   if [ "$(cat "$venv/requirements" 2>/dev/null)" = "$*" ] && "$venv/bin/python" -c '' 2>/dev/null; then return 0; fi
@@ -90,8 +106,8 @@ need_venv() {
   rm -rf -- "$venv"
   mkdir -p "$work"
   "$python" -m venv "$venv"
-  "$venv/bin/pip" install --quiet --disable-pip-version-check "$@" >"$work/pip.log" 2>&1 ||
-    die "pip install $* failed: $(grep -E '^ERROR' "$work/pip.log" | tail -n 1); all of it is in $work/pip.log"
+  "$venv/bin/pip" install --quiet --disable-pip-version-check "$@" >"$work/pip-$name.log" 2>&1 ||
+    die "pip install $* failed: $(grep -E '^ERROR' "$work/pip-$name.log" | tail -n 1); all of it is in $work/pip-$name.log"
   printf '%s' "$*" >"$venv/requirements"
 }
 

@@ -162,19 +162,17 @@ class Transport:
             try:
                 return self._judge(request, self._send_authorised(request, deadline))
             except RegistryError as exc:
-                # What went wrong before says more than that no time was left to try again.
-                if former is None or exc.code != "registry_error" or time.monotonic() < deadline:
-                    raise
-                raise former.error from former.__cause__
+                if former and exc.code == "registry_error" and time.monotonic() >= deadline:
+                    # It says more than that no time was left to try again, or that a busy machine woke too late.
+                    raise former from None
+                raise
             except _Transient as exc:
-                former = exc
+                former = exc.error
                 delay = max(exc.delay, _FIRST_DELAY * 2**attempt * random.uniform(0.5, 1.0))
                 attempt += 1
                 if request.retried and attempt < _ATTEMPTS and time.monotonic() + delay < deadline:
                     time.sleep(delay)
-                    # A busy machine wakes late.
-                    if time.monotonic() < deadline:
-                        continue
+                    continue
                 raise exc.error from exc.__cause__
 
     def _send_authorised(self, request: Request, deadline: float) -> Response:

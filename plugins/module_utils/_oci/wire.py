@@ -248,8 +248,7 @@ class Server:
             raise ValueError("a header has more than one line")
         lines = "".join(f"{name}: {value}\r\n" for name, value in fields.items())
         head = f"{method} {target} HTTP/1.1\r\n{lines}\r\n".encode("latin-1")
-        is_repeatable = method in _REPEATABLE
-        kept = self._take_kept() if is_repeatable or not self._closes_kept else None
+        kept = None if self._closes_kept and method not in _REPEATABLE else self._take_kept()
         connection = kept or self._connect(deadline)
         connection.deadline = deadline
         try:
@@ -258,8 +257,8 @@ class Server:
             except (Disconnected, ConnectionError):
                 # A server may close what it kept at the very moment when that is used again. What writes may have been
                 # carried out all the same: whoever writes knows how to go on.
-                self._closes_kept = self._closes_kept or kept is not None
-                if kept is None or not is_repeatable:
+                self._closes_kept |= kept is not None
+                if kept is None or method not in _REPEATABLE:
                     raise
             connection.close()
             connection = self._connect(deadline)
