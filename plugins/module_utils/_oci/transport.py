@@ -157,20 +157,19 @@ class Transport:
         """
         deadline = time.monotonic() + self._settings.timeout
         deadline = deadline if until is None else min(deadline, until)
-        attempt, former = 0, None
+        former: list[RegistryError] = []
         while True:
             try:
                 return self._judge(request, self._send_authorised(request, deadline))
             except RegistryError as exc:
                 if former and exc.code == "registry_error" and time.monotonic() >= deadline:
                     # It says more than that no time was left to try again, or that a busy machine woke too late.
-                    raise former from None
+                    raise former[-1] from None
                 raise
             except _Transient as exc:
-                former = exc.error
-                delay = max(exc.delay, _FIRST_DELAY * 2**attempt * random.uniform(0.5, 1.0))
-                attempt += 1
-                if request.retried and attempt < _ATTEMPTS and time.monotonic() + delay < deadline:
+                delay = max(exc.delay, _FIRST_DELAY * 2 ** len(former) * random.uniform(0.5, 1.0))
+                former.append(exc.error)
+                if request.retried and len(former) < _ATTEMPTS and time.monotonic() + delay < deadline:
                     time.sleep(delay)
                     continue
                 raise exc.error from exc.__cause__
