@@ -57,7 +57,8 @@ class Fleet:
         return {
             "ansible_connection": "local", "ansible_python_interpreter": sys.executable,
             "signing_become": False, "trust_policy_become": False, "signer_libraries": "given",
-            "signer_key_source": "own", "signer_directory": f"{own}/signer", "key_export_record_path": f"{own}/exports",
+            "signer_key_source": "own", "signer_directory": f"{own}/signer/",
+            "key_export_record_path": f"{own}/exports",
             "rotation_fleet": "local", "rotation_ledger_path": ledger, "rotation_head_path": f"{own}/head",
             "rotation_report_path": str(self._folder / "led" / "report.json"),
             "rotation_metric_path": str(self._folder / "led" / "rotation.prom"),

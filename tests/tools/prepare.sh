@@ -38,7 +38,8 @@ one_at_a_time() {
   exec {lock}>"$work/$1.lock"
   flock "$lock"
   shift
-  "$@" || status=$?
+  # What it starts must not hold the lock any longer.
+  (exec {lock}>&-; "$@") || status=$?
   exec {lock}>&-
   return "$status"
 }
@@ -66,7 +67,7 @@ install_packages() {
   mkdir -p "$work"
   # Services of these packages shall not start by themselves; ours run with configurations of their own.
   [ -e "$policy" ] || printf '#!/bin/sh\nexit 101\n' | as_root tee "$policy" >/dev/null
-  as_root chmod 755 "$policy"
+  as_root chmod 755 "$policy" || die "may not keep services from starting by themselves: $policy"
   { as_root apt-get update -qq && as_root env DEBIAN_FRONTEND=noninteractive \
     apt-get install -y -qq --no-install-recommends "$@"; } >"$log" 2>&1 </dev/null || status=$?
   if [ "$(as_root cat "$policy")" = "$(printf '#!/bin/sh\nexit 101')" ]; then as_root rm -f "$policy"; fi
@@ -105,7 +106,7 @@ need_this_venv() {
   note "making the virtual environment $name"
   rm -rf -- "$venv"
   mkdir -p "$work"
-  "$python" -m venv "$venv"
+  "$python" -m venv "$venv" || die "$python cannot make virtual environments"
   "$venv/bin/pip" install --quiet --disable-pip-version-check "$@" >"$work/pip-$name.log" 2>&1 ||
     die "pip install $* failed: $(grep -E '^ERROR' "$work/pip-$name.log" | tail -n 1); all of it is in $work/pip-$name.log"
   printf '%s' "$*" >"$venv/requirements"

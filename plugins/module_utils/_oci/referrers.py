@@ -27,7 +27,6 @@ from .transport import Request, Response
 
 MAX_REFERRERS = 1000
 _MAX_PAGES = 100
-_REFUSALS = 4
 _LINK = re.compile(r'<(?P<target>[^<>]*)>(?P<parameters>(?:\s*;[^,<]*)*)')
 _NO_API = (400, 404, 405, 406)
 
@@ -167,17 +166,16 @@ def _update_fallback(
         kept.sort(key=lambda entry: entry.digest)
         return shared_tag.Edit(manifests.encode_index(kept), manifests.OCI_INDEX)
 
+    def refused(error: RegistryError) -> bool:
+        if "MANIFEST_BLOB_UNKNOWN" not in error.cause:
+            return False
+        index = _fallback_index(registries.find_manifest(tag))
+        listed = {entry.digest for entry in (index.children if index else ())}
+        gone.update(one for one in listed - gone if not registries.has_manifest(image.at(one)))
+        return True
+
     tag = image.tagged(fallback_tag(subject))
-    for attempt in range(_REFUSALS + 1):
-        try:
-            return shared_tag.change(registries, tag, subject, plan)
-        except RegistryError as exc:
-            if attempt == _REFUSALS or "MANIFEST_BLOB_UNKNOWN" not in exc.cause:
-                raise
-            index = _fallback_index(registries.find_manifest(tag))
-            listed = {entry.digest for entry in (index.children if index else ())}
-            gone |= {one for one in listed - gone if not registries.has_manifest(image.at(one))}
-    raise AssertionError("unreachable: the last attempt returns or raises")
+    return shared_tag.change(registries, tag, subject, plan, refused=refused)
 
 
 def _bounded(found: tuple[Descriptor, ...], image: Reference) -> tuple[Descriptor, ...]:

@@ -44,6 +44,8 @@ class Edit:
 
 # From what the tag names now to what it shall name; None when nothing is left to change.
 Plan = t.Callable[[t.Optional[Manifest]], t.Optional[Edit]]
+# Whether the plan knows better now that its edit was refused.
+Refused = t.Callable[[RegistryError], bool]
 
 
 @dataclass(frozen=True)
@@ -54,13 +56,14 @@ class Written:
     subject: str
     plan: Plan = field(repr=False)
     at: float
+    refused: Refused = field(repr=False)
 
 
 def change(
-    store: Store[Place], tag: Place, subject: str, plan: Plan, *, likely: tuple[bytes, ...] = (), is_new: bool = False,
-    is_contested: bool = False,
+    store: Store[Place], tag: Place, subject: str, plan: Plan, *, refused: Refused = lambda _error: False,
+    likely: tuple[bytes, ...] = (), is_new: bool = False, is_contested: bool = False,
 ) -> Written | None:
-    """Apply C(plan) to what C(tag) names, as long as there is anything to change.
+    """Apply C(plan) to what C(tag) names, as long as there is anything to change; again where C(refused()) says so.
 
     What will C(likely) have to be stored for that is stored before the tag is read; what C(is_new), unasked.
 
@@ -79,7 +82,8 @@ def change(
             present = store.find_manifest(tag)
             edit = plan(present)
             if edit is None:
-                return None if at is None or not store.settle_seconds(tag) else Written(tag, subject, plan, at)
+                is_settled = at is None or not store.settle_seconds(tag)
+                return None if is_settled else Written(tag, subject, plan, t.cast(float, at), refused)
             if attempt == _ATTEMPTS:
                 break
             if edit.raw is None and present is not None:
@@ -87,10 +91,15 @@ def change(
                 edit = edit.emptied if edit.emptied is not None and present.digest in deleted else edit
                 deleted.add(present.digest)
             edit = replace(edit, blobs=tuple(blob for blob in edit.blobs if blob not in likely))
-            written = _write(store, tag, present, edit, since)
+            try:
+                written = _write(store, tag, present, edit, since)
+            except RegistryError as exc:
+                if not refused(exc):
+                    raise
+                continue
             at = written or at
             if written is not None and not is_contested and edit.raw is not None and store.settle_seconds(tag):
-                return Written(tag, subject, plan, written)
+                return Written(tag, subject, plan, written, refused)
             if attempt:
                 time.sleep(random.uniform(0.0, 0.05 * 2**attempt))
     raise _lost(tag)
@@ -134,7 +143,9 @@ def settle(store: Store[Image], written: t.Sequence[Written]) -> None:
             return
         wait(store, pending)
         # Whoever met others here takes turns with them until each has seen its own.
-        mended = [change(store, one.tag, one.subject, one.plan, is_contested=True) for one in pending]
+        mended = [
+            change(store, one.tag, one.subject, one.plan, refused=one.refused, is_contested=True) for one in pending
+        ]
         pending = [one for one in mended if one is not None]
     if pending:
         raise _lost(pending[0].tag)

@@ -164,6 +164,7 @@ class Transport:
             except RegistryError as exc:
                 if former and exc.code == "registry_error" and time.monotonic() >= deadline:
                     # It says more than that no time was left to try again, or that a busy machine woke too late.
+                    former[-1].is_transient = False
                     raise former[-1] from None
                 raise
             except _Transient as exc:

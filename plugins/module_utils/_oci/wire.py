@@ -248,52 +248,29 @@ class Server:
             raise ValueError("a header has more than one line")
         lines = "".join(f"{name}: {value}\r\n" for name, value in fields.items())
         head = f"{method} {target} HTTP/1.1\r\n{lines}\r\n".encode("latin-1")
-        kept = None if self._closes_kept and method not in _REPEATABLE else self._take_kept()
+        # What is new for each write must not be kept either, or they would be more and more.
+        pool = None if self._closes_kept and method not in _REPEATABLE else self._kept
+        kept = _take_quiet(pool)
         connection = kept or self._connect(deadline)
         connection.deadline = deadline
         try:
             try:
-                return self._exchange(connection, method, head, body)
+                return _exchange(connection, method, head, body, pool)
             except (Disconnected, ConnectionError):
                 # A server may close what it kept at the very moment when that is used again. What writes may have been
                 # carried out all the same: whoever writes knows how to go on.
-                self._closes_kept |= kept is not None
-                if kept is None or method not in _REPEATABLE:
+                if kept is None:
+                    raise
+                self._closes_kept = True
+                if method not in _REPEATABLE:
                     raise
             connection.close()
             connection = self._connect(deadline)
             connection.deadline = deadline
-            return self._exchange(connection, method, head, body)
+            return _exchange(connection, method, head, body, pool)
         except BaseException:
             connection.close()
             raise
-
-    def _exchange(
-        self, connection: Connection, method: str, head: bytes, body: bytes | t.Iterable[bytes] | None
-    ) -> Answer:
-        kept: list[Connection] | None = self._kept
-        try:
-            if body is None or isinstance(body, bytes):
-                connection.send(head + (body or b""))
-            else:
-                connection.send(head)
-                for chunk in body:
-                    connection.send(chunk)
-        except BrokenPipeError:
-            # It may have said why before it closed.
-            kept = None
-        return Answer(connection, method, kept)
-
-    def _take_kept(self) -> Connection | None:
-        while self._kept:
-            try:
-                connection = self._kept.pop()
-            except IndexError:
-                return None
-            if connection.is_quiet:
-                return connection
-            connection.close()
-        return None
 
     def _connect(self, deadline: Deadline) -> Connection:
         if self._proxy is not None:
@@ -302,6 +279,35 @@ class Server:
             return tunnel.reach(self._proxy, self._host, self._port, self._context, deadline)
         connection = connect(self._host, self._port, deadline)
         return connection if self._context is None else secured(connection, self._host, self._context, deadline)
+
+
+def _exchange(
+    connection: Connection, method: str, head: bytes, body: bytes | t.Iterable[bytes] | None,
+    pool: list[Connection] | None,
+) -> Answer:
+    try:
+        if body is None or isinstance(body, bytes):
+            connection.send(head + (body or b""))
+        else:
+            connection.send(head)
+            for chunk in body:
+                connection.send(chunk)
+    except BrokenPipeError:
+        # It may have said why before it closed.
+        pool = None
+    return Answer(connection, method, pool)
+
+
+def _take_quiet(pool: list[Connection] | None) -> Connection | None:
+    while pool:
+        try:
+            connection = pool.pop()
+        except IndexError:
+            return None
+        if connection.is_quiet:
+            return connection
+        connection.close()
+    return None
 
 
 def connect(host: str, port: int, deadline: Deadline) -> Connection:

@@ -103,13 +103,16 @@ def _begin(store: Store[Image], image: Reference, plan: Plan) -> Done | _Signed:
 
 
 def _end(store: Store[Image], signed: _Signed, plan: Plan) -> Done:
-    """Believe in what was written when, after the wait, it verifies by the key that signed."""
+    """Believe in what was written when, after the wait, it verifies by the key that signed, on whichever host."""
     from .._oci import shared_tag
     from .._signing import sign
 
     found, outcome, wish = signed.found, signed.outcome, t.cast("Wish", plan.wish)
     reasons, warnings = outcome.reasons, (*found.warnings, *outcome.warnings)
-    if not reasons:
+    if reasons:
+        # What was written before it failed shall stay.
+        sign.settle(store, outcome)
+    else:
         (signer,) = wish.signers
         by_signer = [one for one in plan.terms.staying if one.public and one.public.key_id == signer.public.key_id]
         try:

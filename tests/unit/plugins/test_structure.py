@@ -20,7 +20,7 @@ PLUGINS = ROOT / "plugins"
 UTILS = PLUGINS / "module_utils"
 MAX_CLOSURE = 107 * 1024
 # These read and write both formats.
-LARGER_CLOSURES = {"image_signature": 135 * 1024, "image_resignature": 141 * 1024}
+LARGER_CLOSURES = {"image_signature": 136 * 1024, "image_resignature": 141 * 1024}
 # Loaded only by the tasks that need it, so that the others do not compile it.
 LATE = {
     ("module_utils/_ansible/authorities.py", "module_utils/_ansible/evidence.py"),

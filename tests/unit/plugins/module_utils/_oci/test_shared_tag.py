@@ -48,6 +48,7 @@ class World:
         self.heeds_until = True
         self.needs_blobs = False
         self.loses_answers = False
+        self.refuses = False
         self._choose = choose
         self._turn = threading.Condition()
         self._running: int | None = None
@@ -159,8 +160,11 @@ def _broken() -> RegistryError:
 
 
 def listing(names: t.Iterable[str]) -> bytes:
-    entries = [manifests.Descriptor(manifests.OCI_MANIFEST, digest_of(name.encode()), 1) for name in sorted(names)]
-    return manifests.encode_index(entries)
+    return of_digests(digest_of(name.encode()) for name in sorted(names))
+
+
+def of_digests(digests: t.Iterable[str]) -> bytes:
+    return manifests.encode_index([manifests.Descriptor(manifests.OCI_MANIFEST, digest, 1) for digest in digests])
 
 
 def listed(raw: bytes | None) -> set[str]:
@@ -511,6 +515,43 @@ def test_where_nothing_can_be_deleted_an_empty_manifest_stays(monkeypatch: pytes
     )
     assert listed(world.tag) == set()
     assert world.tag is not None
+
+
+@pytest.mark.parametrize("when", ["first", "settling"])
+def test_a_plan_that_learns_from_a_refusal_is_tried_again(monkeypatch: pytest.MonkeyPatch, when: str) -> None:
+    # What is listed beside ours is gone, and the registry refuses to name it.
+    gone: set[str] = set()
+    old = digest_of(b"old")
+
+    class Refusing(Shared):
+        def put_manifest(self, image: Reference, raw: bytes, **options: t.Any) -> str | None:
+            if old in listed(raw) and self._world.refuses:
+                raise RegistryError(code="registry_error", object="r", attempt="store", cause="unknown", advice="")
+            return super().put_manifest(image, raw, **options)
+
+    def plan(found: Manifest | None) -> shared_tag.Edit | None:
+        present = {entry.digest for entry in found.children} if found else set()
+        if digest_of(b"x") in present:
+            return None
+        return shared_tag.Edit(of_digests((present | {digest_of(b"x")}) - gone), manifests.OCI_INDEX)
+
+    def refused(_error: RegistryError) -> bool:
+        gone.add(old)
+        return True
+
+    def work(store: t.Any) -> None:
+        world, refusing = store._world, t.cast(t.Any, Refusing(store._world))
+        world.refuses = when == "first"
+        written = shared_tag.change(refusing, TAG, "s", plan, refused=refused)
+        assert written is not None
+        if when == "settling":
+            # Another writer took ours away, and what is left is gone.
+            world.tag, world.refuses = listing(["old"]), True
+        shared_tag.settle(refusing, [written])
+
+    world = alone(monkeypatch, work, before=listing(["old"]))
+    assert listed(world.tag) == {digest_of(b"x")}
+    assert gone == {old}
 
 
 def test_a_refused_write_is_an_error_at_once(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,6 +10,7 @@ import os
 import pathlib
 import time
 import typing as t
+from dataclasses import replace
 
 import pytest
 from ansible_collections.hallmark.signing.plugins.module_utils._errors import CustodyError, HallmarkError
@@ -238,6 +239,10 @@ def test_the_hash_is_about_all_that_covers_and_nothing_else(world: World) -> Non
         world.terms(stay=("new", "old")), world.terms(stay=("old",)), world.terms(formats=("sig",)),
         world.terms(recursive=False), world.terms(annotations={"a": "1"}), world.terms(denied_key_ids=[key("old").id]),
         world.terms(docker_reference_check="warn"),
+        *(
+            coverage.terms([replace(key("new").authority, signature_algorithm=name)], [key("new").id])
+            for name in ("ecdsa-sha384", "ecdsa-sha512")
+        ),
     ]
     assert len({one.hash for one in (base, *other)}) == len(other) + 1
 

@@ -199,6 +199,32 @@ def test_what_is_put_back_and_lost_again_does_not_cover(world: World, monkeypatc
     assert codes(done.reasons) == ["write_lost"]
 
 
+def test_what_another_key_signed_meanwhile_does_not_stand_for_ours(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.signed(key("old"))
+
+    def wait(_store: t.Any, _written: t.Any) -> None:
+        if world.sig_tag in world.manifests and world.verifies("new"):
+            world.manifests.pop(world.sig_tag)
+            world.signed(key("other"), formats=("sig",))
+
+    monkeypatch.setattr(shared_tag, "wait", wait)
+    (done,) = world.resign(trust=("old", "new", "other"), stay=("new", "other"))
+    assert (done.is_covered, done.changed, codes(done.reasons)) == (False, True, ["signature_invalid"])
+
+
+def test_what_was_written_before_it_failed_stays(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    world.signed(key("old"))
+    world.settle_seconds = 0.1
+    losing(world, monkeypatch, times=1)
+    # The signature in the old format is written first.
+    world.registry.fail(Fault(status=403), method="PUT", path="/manifests/sha256:")
+    (done,) = world.resign()
+    assert (done.is_covered, done.changed, codes(done.reasons)) == (False, True, ["unauthorized"])
+    assert world.verifies("new") == ["sig"]
+
+
 def test_what_is_signed_beyond_what_was_lacking_is_confirmed_too(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
