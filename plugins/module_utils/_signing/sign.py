@@ -220,12 +220,14 @@ def sign_image(store: Store[Image], image: str, wish: Wish) -> Outcome:
 def settle(store: Store[Image], outcome: Outcome) -> Outcome:
     """See after a while that what was written is still there, and put back what a writer on another host took away.
 
-    Images that were worked on together share the waiting. Never raises: what cannot be confirmed is a reason.
+    Images that were worked on together share the waiting. Never raises: what cannot be confirmed is a reason, and
+    nothing that was made is told then.
     """
     try:
         shared_tag.settle(store, outcome.written)
     except HallmarkError as exc:
-        return replace(outcome, reasons=(*outcome.reasons, exc.as_reason()))
+        found = tuple(one for one in outcome.signatures if not one.created)
+        return replace(outcome, reasons=(*outcome.reasons, exc.as_reason()), signatures=found)
     return outcome
 
 

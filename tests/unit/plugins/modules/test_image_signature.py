@@ -254,6 +254,7 @@ def test_what_is_overwritten_each_time_is_an_error(
     ended = run(image, signers=signers, formats=["sig"], settle_seconds=30)
     assert (ended.failed, ended.codes) == (True, ["write_lost"])
     assert ended.result["results"][0]["failed"]
+    assert ended.result["results"][0]["signatures"] == []
 
 
 # Layouts -------------------------------------------------------------------------------------------------------------
