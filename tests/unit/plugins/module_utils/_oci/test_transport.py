@@ -492,7 +492,11 @@ def test_what_went_wrong_is_told_where_the_time_ends_in_the_next_attempt(
     fake.fail(Fault(status=500), times=1)
     fake.fail(Fault(delay=5.0))
     monkeypatch.setattr(transport, "_FIRST_DELAY", 0.01)
-    assert "500" in failure(to(fake, timeout=0.5))
+    with pytest.raises(RegistryError) as caught:
+        to(fake, timeout=0.5).send(get())
+    assert "500" in caught.value.cause
+    # The time is over: nobody shall begin anew because of it.
+    assert not caught.value.is_transient
     assert len(fake.log) == 2
 
 
